@@ -1,0 +1,1 @@
+"""The resources as types, their constants, reasons and errors; shared by every program; no I/O, stdlib and msgspec only."""

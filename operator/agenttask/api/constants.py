@@ -1,0 +1,49 @@
+"""Names that cross a process boundary: the group, labels, annotations, paths and environment of a task's pod.
+
+A name here is a promise to users and to pods of other versions; changing one needs a line in CHANGELOG.md.
+"""
+
+from typing import Final
+
+GROUP: Final = "agenttask.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+TASK_KIND: Final = "AgentTask"
+TASK_PLURAL: Final = "agenttasks"
+MODEL_KIND: Final = "AgentModel"
+MODEL_PLURAL: Final = "agentmodels"
+
+LABEL_TASK_UID: Final = f"{GROUP}/task-uid"
+LABEL_TASK_NAME: Final = f"{GROUP}/task-name"
+"""The task's name cut to the 63 characters of a label; for people and selectors, never for identity."""
+LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "agenttask"
+ANNOTATION_DOCUMENT: Final = f"{GROUP}/document"
+"""The task document (api/document.py), mounted by the downward API: no environment expansion touches it."""
+
+CONTAINER: Final = "runner"
+DOCUMENT_DIR: Final = "/etc/agenttask"
+DOCUMENT_PATH: Final = f"{DOCUMENT_DIR}/document.json"
+TERMINATION_PATH: Final = "/dev/termination-log"
+WORKSPACE_PATH: Final = "/workspace"
+INPUTS_PATH: Final = "/inputs"
+SCRATCH_PATH: Final = "/tmp"  # noqa: S108 - the pod's own sized emptyDir
+
+ENV_CREDENTIAL_PREFIX: Final = "AGENTTASK_CREDENTIAL_"
+"""One variable a model credential, by secretKeyRef; the runner strips them before anything else starts."""
+ENV_SECRET_PREFIX: Final = "AGENTTASK_SECRET_"
+"""One variable for each `exec.env[].secretKeyRef`; stripped too, and handed only to the step that names it."""
+ENV_TRACEPARENT: Final = "TRACEPARENT"
+
+MAX_DOCUMENT_BYTES: Final = 200 * 1024
+"""Annotations of an object may hold 256 KiB in all (Kubernetes API); the rest is for others."""
+MAX_REPORT_BYTES: Final = 4096
+"""The kubelet keeps this much of a termination message."""
+MAX_RENDERED_BYTES: Final = 1 << 20
+"""Rendering a template stops here (DESIGN.md §3)."""
+MAX_STEP_TEXT_BYTES: Final = 1 << 20
+"""What a step may hand to later steps: files read, standard output, an answer."""
+
+POD_UID: Final = 10001
+"""User and group of every task pod; above 10000 so that it is nobody on the node."""

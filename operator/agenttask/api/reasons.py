@@ -1,0 +1,119 @@
+"""Every phase, condition type and reason that a task can show, with the sentence that documents it.
+
+`docs/reasons.md` is generated from here; a test fails when they differ. Waiting reasons are never terminal by
+themselves: they end when the missing thing appears, or at `pendingDeadlineSeconds`.
+"""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """A summary derived from the conditions (DESIGN.md §3)."""
+
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task has ended; a terminal phase never changes."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class StepPhase(StrEnum):
+    """Where one step stands."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+
+
+class ConditionType(StrEnum):
+    """The condition types of an AgentTask."""
+
+    ACCEPTED = "Accepted"
+    POD_READY = "PodReady"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a task stands where it stands; `describe()` documents each."""
+
+    # waiting
+    UNKNOWN_MODEL = "UnknownModel"
+    UNKNOWN_CLASS = "UnknownClass"
+    MISSING_INPUT = "MissingInput"
+    WAITING_FOR_DEVICE = "WaitingForDevice"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL = "ImagePull"
+    # on the way
+    ACCEPTED = "Accepted"
+    POD_STARTING = "PodStarting"
+    POD_RUNNING = "PodRunning"
+    # terminal
+    SUCCEEDED = "Succeeded"
+    STEP_FAILED = "StepFailed"
+    INVALID_TEMPLATE = "InvalidTemplate"
+    INVALID_TASK = "InvalidTask"
+    UNKNOWN_PLUGIN = "UnknownPlugin"
+    MODEL_UNAVAILABLE = "ModelUnavailable"
+    MODEL_REJECTED = "ModelRejected"
+    RATE_LIMITED = "RateLimited"
+    OUT_OF_MEMORY = "OutOfMemory"
+    DEVICE_UNAVAILABLE = "DeviceUnavailable"
+    IMAGE_ERROR = "ImageError"
+    POD_REJECTED = "PodRejected"
+    PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    OUTPUT_TOO_LARGE = "OutputTooLarge"
+    RUNNER_CRASHED = "RunnerCrashed"
+    LOST = "Lost"
+
+    def describe(self) -> str:
+        """The sentence that documents this reason."""
+        return _DESCRIPTIONS[self]
+
+
+WAITING_REASONS: tuple[Reason, ...] = (
+    Reason.UNKNOWN_MODEL,
+    Reason.UNKNOWN_CLASS,
+    Reason.MISSING_INPUT,
+    Reason.WAITING_FOR_DEVICE,
+    Reason.UNSCHEDULABLE,
+    Reason.IMAGE_PULL,
+)
+TERMINAL_REASONS: tuple[Reason, ...] = tuple(Reason)[tuple(Reason).index(Reason.SUCCEEDED) :]
+
+_DESCRIPTIONS: dict[Reason, str] = {
+    Reason.UNKNOWN_MODEL: "A step names an AgentModel that does not exist in the namespace yet; apply it and the task goes on.",
+    Reason.UNKNOWN_CLASS: "`device.classes` names a device class that the installation does not define.",
+    Reason.MISSING_INPUT: "A ConfigMap, PersistentVolumeClaim or Secret that the task mounts does not exist yet.",
+    Reason.WAITING_FOR_DEVICE: "The device strategy finds none of the wished classes on the nodes right now.",
+    Reason.UNSCHEDULABLE: "The scheduler or a quota finds no room for the pod; the message is theirs.",
+    Reason.IMAGE_PULL: "The node cannot pull the pod's image yet; the message is the kubelet's.",
+    Reason.ACCEPTED: "The task was validated.",
+    Reason.POD_STARTING: "The pod exists and its container does not run yet.",
+    Reason.POD_RUNNING: "The steps are running in the pod.",
+    Reason.SUCCEEDED: "Every step succeeded; `status.output` has the result.",
+    Reason.STEP_FAILED: "A step failed by itself: a command's exit code, a missing file, a time-out, a missing value.",
+    Reason.INVALID_TEMPLATE: "A template does not parse, or leaves the allowed subset, or names an unknown step or param.",
+    Reason.INVALID_TASK: "The task contradicts itself or the installation's rules; the message names the field.",
+    Reason.UNKNOWN_PLUGIN: "The task names a strategy, client or step kind that no installed plugin has; the message lists the known ones.",
+    Reason.MODEL_UNAVAILABLE: "The model's endpoint cannot be reached, timed out, or failed with a server error.",
+    Reason.MODEL_REJECTED: "The model's endpoint refused the request or answered something that is no answer (401, 404, garbage).",
+    Reason.RATE_LIMITED: "The model's endpoint says that too many requests were made (429).",
+    Reason.OUT_OF_MEMORY: "The pod or one of its processes was killed for its memory; raise `pod.resources.limits.memory`.",
+    Reason.DEVICE_UNAVAILABLE: "The device that the task insists on is not there.",
+    Reason.IMAGE_ERROR: "The pod's image can never run: a malformed name, a missing entry point, or `Never` to be pulled.",
+    Reason.POD_REJECTED: "The API server or the node's kubelet refused the pod.",
+    Reason.PENDING_DEADLINE_EXCEEDED: "The task did not start within `pendingDeadlineSeconds`; the message has what it last waited for.",
+    Reason.DEADLINE_EXCEEDED: "The task ran longer than `activeDeadlineSeconds`.",
+    Reason.OUTPUT_TOO_LARGE: "The output, or what a step hands on, is larger than its channel holds; nothing is cut silently.",
+    Reason.RUNNER_CRASHED: "The runner ended without a report; see the pod's log.",
+    Reason.LOST: "The pod was deleted, evicted, or its node went away before it reported.",
+}

@@ -1,0 +1,150 @@
+"""The report: what an attempt tells the controller through its termination message, at most 4096 bytes.
+
+The kubelet keeps the last 4096 bytes of the file, which is a bind mount, so it cannot be replaced by a rename: the
+runner writes a length and the payload with one write at offset 0, and what an older, longer report left behind the
+length is ignored. It is written after every step, so that it survives SIGKILL and an out-of-memory kill.
+Everything here is hostile input for the controller: decoding is strict and bounded.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agenttask.api.constants import MAX_REPORT_BYTES
+from agenttask.api.reasons import Reason
+
+REPORT_VERSION = 1
+PREFIX_BYTES = 6
+"""Five digits and a newline: the payload's length in bytes."""
+STEP_MESSAGE_CHARACTERS = 160
+ERROR_MESSAGE_CHARACTERS = 1024
+
+StepCode = Literal["S", "F", "R", "K"]
+"""Succeeded, Failed, Running, sKipped; a step that is not listed is pending."""
+
+
+class StepReport(Struct, frozen=True, array_like=True):
+    """One step by its index in the spec: [index, code, startedMs, durationMs, message]; times count from the run's start."""
+
+    index: Annotated[int, Meta(ge=0, lt=64)]
+    code: StepCode
+    started_ms: Annotated[int, Meta(ge=0)] = 0
+    duration_ms: Annotated[int, Meta(ge=0)] = 0
+    message: Annotated[str, Meta(max_length=STEP_MESSAGE_CHARACTERS)] = ""
+
+
+class ErrorReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why the attempt failed; `step` is the index of the step at fault."""
+
+    reason: Reason
+    message: Annotated[str, Meta(max_length=ERROR_MESSAGE_CHARACTERS)]
+    step: Annotated[int, Meta(ge=0, lt=64)] | None = None
+
+
+class UsageReport(Struct, frozen=True, array_like=True):
+    """Model calls, input tokens and output tokens so far."""
+
+    calls: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    input_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    output_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
+
+
+class Report(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "version": "v",
+        "attempt": "a",
+        "started": "t",
+        "done": "d",
+        "steps": "s",
+        "usage": "u",
+        "error": "e",
+        "output": "o",
+    },
+    omit_defaults=True,
+):
+    """The state of one attempt; `done` is set once, in the last report, and then `error` or `output` stands for good."""
+
+    version: int = REPORT_VERSION
+    attempt: int = 1
+    started: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Unix milliseconds of the run's start."""
+    done: bool = False
+    steps: Annotated[tuple[StepReport, ...], Meta(max_length=64)] = ()
+    usage: UsageReport = UsageReport()
+    error: ErrorReport | None = None
+    output: str | None = None
+
+
+class ReportTooLarge(ValueError):
+    """The report does not fit; `size` and `limit` are in bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the report has {size} bytes, {limit} fit")
+        self.size = size
+        self.limit = limit
+
+
+class MalformedReport(ValueError):
+    """The termination message is no report of ours."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Report, strict=True)
+
+
+def encode(report: Report) -> bytes:
+    """Prefix and payload, ready for one write at offset 0.
+
+    Raises:
+        ReportTooLarge: more than the kubelet keeps; the caller decides what gives way.
+    """
+    payload = _encoder.encode(_shorten(report))
+    if PREFIX_BYTES + len(payload) > MAX_REPORT_BYTES:
+        raise ReportTooLarge(PREFIX_BYTES + len(payload), MAX_REPORT_BYTES)
+    return b"%05d\n" % len(payload) + payload
+
+
+def decode(message: str | bytes) -> Report:
+    """The report in a termination message.
+
+    Raises:
+        MalformedReport: empty, cut, or not ours.
+    """
+    raw = message.encode() if isinstance(message, str) else message
+    head, rest = raw[:PREFIX_BYTES], raw[PREFIX_BYTES:]
+    if len(head) < PREFIX_BYTES or head[-1:] != b"\n" or not head[:-1].isdigit():
+        raise MalformedReport("no length prefix")
+    length = int(head[:-1])
+    if length > len(rest):
+        raise MalformedReport(f"{length} bytes announced, {len(rest)} there")
+    try:
+        report = _decoder.decode(rest[:length])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedReport(str(error)) from error
+    if report.version != REPORT_VERSION:
+        raise MalformedReport(f"report version {report.version}, this controller reads {REPORT_VERSION}")
+    return report
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, cut to `limit` characters with an ellipsis that shows the cut; messages only, never output."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _shorten(report: Report) -> Report:
+    """Messages within their bounds; step messages are dropped first where the whole would not fit."""
+    steps = tuple(
+        msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps
+    )
+    error = report.error
+    if error is not None:
+        error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
+    short = msgspec.structs.replace(report, steps=steps, error=error)
+    if PREFIX_BYTES + len(_encoder.encode(short)) > MAX_REPORT_BYTES:
+        bare = tuple(msgspec.structs.replace(step, message="") for step in steps)
+        short = msgspec.structs.replace(short, steps=bare)
+    return short

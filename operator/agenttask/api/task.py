@@ -1,0 +1,162 @@
+"""AgentTask as types: what a user writes, and the status that the controller writes."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agenttask.api.meta import Condition, ObjectMeta
+from agenttask.api.reasons import Phase, StepPhase
+from agenttask.api.steps import EnvVar, PluginName, ResourceName, Seconds, Step, StepName, Template, Wire
+
+Quantity = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", max_length=32)]
+"""A Kubernetes resource quantity, as `500m` or `2Gi`."""
+
+
+class ConfigMapSource(Wire, kw_only=True):
+    """A ConfigMap in the task's namespace; each key becomes a file."""
+
+    name: ResourceName
+
+
+class PersistentVolumeClaimSource(Wire, kw_only=True):
+    """A PersistentVolumeClaim in the task's namespace, mounted read-only."""
+
+    claim_name: ResourceName
+
+
+class Input(Wire, kw_only=True):
+    """Files for the steps, mounted read-only at /inputs/<name>; exactly one source."""
+
+    name: StepName
+    config_map: ConfigMapSource | None = None
+    persistent_volume_claim: PersistentVolumeClaimSource | None = None
+
+
+class Workspace(Wire, kw_only=True):
+    """Where steps write: an emptyDir at /workspace."""
+
+    size_limit: Quantity = "1Gi"
+
+
+class Device(Wire, kw_only=True):
+    """Where the pod may run."""
+
+    strategy: PluginName = "auto"
+    classes: Annotated[tuple[StepName, ...], Meta(max_length=16)] = ()
+
+
+class Execution(Wire, kw_only=True):
+    """How the runner works; what is set here wins over the pod's environment."""
+
+    threading: PluginName = "async"
+    max_concurrent_steps: Annotated[int, Meta(ge=1, le=64)] = 10
+    max_workers: Annotated[int, Meta(ge=1, le=256)] | None = None
+    cpu_threads: Annotated[int, Meta(ge=1, le=256)] | None = None
+
+
+class ResourceList(Wire, kw_only=True, rename={"ephemeral_storage": "ephemeral-storage"}):
+    """Amounts of what a pod may ask for; devices come from the device class."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    ephemeral_storage: Quantity | None = None
+
+
+class Resources(Wire, kw_only=True):
+    """Requests and limits of the pod's container."""
+
+    requests: ResourceList = ResourceList()
+    limits: ResourceList = ResourceList()
+
+
+class PodOptions(Wire, kw_only=True):
+    """What a task may say of its pod: an allow-list, not a pod template."""
+
+    image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+    resources: Resources = Resources()
+    env: Annotated[tuple[EnvVar, ...], Meta(max_length=64)] = ()
+    node_selector: dict[str, str] = {}
+
+
+class AgentTaskSpec(Wire, kw_only=True):
+    """What is to be done."""
+
+    params: dict[str, Annotated[str, Meta(max_length=8192)]] = {}
+    inputs: Annotated[tuple[Input, ...], Meta(max_length=32)] = ()
+    steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
+    output: Template | None = None
+    workspace: Workspace = Workspace()
+    device: Device = Device()
+    execution: Execution = Execution()
+    pod: PodOptions = PodOptions()
+    pending_deadline_seconds: Seconds = 3600
+    active_deadline_seconds: Seconds = 3600
+
+
+class Observed(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of what the controller writes: unknown fields (of a newer version) are skipped when read."""
+
+
+class Verdict(Observed, kw_only=True, rename={"class_": "class"}):
+    """What the strategy said of one device class."""
+
+    class_: str = ""
+    verdict: str = ""
+
+
+class DeviceStatus(Observed, kw_only=True, rename={"class_": "class"}):
+    """The device class the pod got, why, and what else was considered."""
+
+    class_: str = ""
+    reason: str = ""
+    considered: tuple[Verdict, ...] = ()
+
+
+class StepStatus(Observed, kw_only=True):
+    """One step's progress."""
+
+    name: str
+    phase: StepPhase = StepPhase.PENDING
+    started_at: str | None = None
+    finished_at: str | None = None
+    message: str | None = None
+
+
+class UsageStatus(Observed, kw_only=True):
+    """Model calls and tokens, summed over all steps."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+
+class AgentTaskStatus(Observed, kw_only=True):
+    """Where the task stands; the conditions are the truth, `phase` is derived from them."""
+
+    observed_generation: int = 0
+    phase: Phase | None = None
+    reason: str | None = None
+    message: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    attempt: int = 0
+    pod_name: str | None = None
+    node_name: str | None = None
+    device: DeviceStatus | None = None
+    progress: str | None = None
+    models: str | None = None
+    steps: tuple[StepStatus, ...] = ()
+    output: str | None = None
+    usage: UsageStatus | None = None
+    trace_id: str | None = msgspec.field(name="traceID", default=None)
+    start_time: str | None = None
+    completion_time: str | None = None
+
+
+class AgentTask(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One task as the API server stores it; fields we do not know are skipped."""
+
+    metadata: ObjectMeta
+    spec: AgentTaskSpec
+    status: AgentTaskStatus = AgentTaskStatus()

@@ -1,0 +1,114 @@
+"""Step kinds: what one step does, with what the runner lends it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from agenttask.api.document import TaskRef
+from agenttask.plugin.llm import LLMClient
+from agenttask.plugin.threading import ThreadingStrategy
+
+
+class Passage(Struct, frozen=True, kw_only=True):
+    """A piece of text and where it is from (a path, or `texts[3]`)."""
+
+    text: str
+    source: str
+
+
+class Collection(Struct, frozen=True, kw_only=True):
+    """Embedded passages, for `retrieve`: `vectors[i]` belongs to `passages[i]`; `model` embeds the queries too."""
+
+    model: str
+    passages: tuple[Passage, ...]
+    vectors: tuple[Sequence[float], ...]
+
+
+class StepOutput(Struct, frozen=True, kw_only=True):
+    """What later steps see as `steps.<name>`: text, json, files (path → content), exitCode. `collection` is for `retrieve` only."""
+
+    text: str = ""
+    json: Any = None
+    files: Mapping[str, str] = {}
+    exit_code: int | None = None
+    collection: Collection | None = None
+
+    def as_template_value(self) -> dict[str, Any]:
+        """The names that templates see."""
+        return {"text": self.text, "json": self.json, "files": dict(self.files), "exitCode": self.exit_code}
+
+
+class Files(Protocol):
+    """Files under the runner's rules: reads from inputs and workspace, writes to the workspace; symlinks do not lead out."""
+
+    def readable(self, path: str) -> Path:
+        """The resolved path, relative ones from the workspace.
+
+        Raises:
+            StepFailed: outside of inputs and workspace; the message names path and places.
+        """
+        ...
+
+    def writable(self, path: str) -> Path:
+        """The resolved path below the workspace; its folder need not exist.
+
+        Raises:
+            StepFailed: outside of the workspace.
+        """
+        ...
+
+    async def glob(self, pattern: str) -> Sequence[Path]:
+        """The readable files that match, sorted; a plain path is itself.
+
+        Raises:
+            StepFailed: nothing matches, or outside of inputs and workspace.
+        """
+        ...
+
+    async def read_text(self, path: Path) -> str:
+        """A UTF-8 file.
+
+        Raises:
+            StepFailed: not there, a directory, or not UTF-8 (the message gives the byte's offset).
+            OutputTooLarge: more than a step may hand on.
+        """
+        ...
+
+    async def write_text(self, path: str, content: str) -> Path:
+        """Write a file below the workspace atomically (temporary file, rename); folders are made."""
+        ...
+
+
+class StepContext(Struct, frozen=True, kw_only=True):
+    """What the runner lends to one run of one step."""
+
+    name: str
+    task: TaskRef
+    outputs: Mapping[str, StepOutput]
+    """Finished steps that this one needs, directly or through others."""
+    files: Files
+    workspace: Path
+    threads: ThreadingStrategy
+    model: Callable[[str], LLMClient]
+    """The client of an AgentModel by its name; usage and spans are taken care of."""
+    environment: Mapping[str, str]
+    """The clean environment for processes: PATH, HOME, LANG, TMPDIR, and what `pod.env` gives."""
+    secrets: Mapping[str, str]
+    """Values of this step's `exec.env[].secretKeyRef`, by variable name."""
+    log: Callable[[str], None]
+    """A line for the pod's log, with the step's name before it."""
+
+
+class StepKind(Protocol):
+    """One kind of step. `schema` is the msgspec type of its fields; a config arrives rendered and converted to it."""
+
+    schema: type[Any]
+
+    async def run(self, config: Any, context: StepContext) -> StepOutput:
+        """Do it. A time-out or the end of the runner cancels this coroutine: clean up in `finally`."""
+        ...
+
+
+StepKindFactory = Callable[[], StepKind]

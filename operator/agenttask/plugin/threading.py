@@ -1,0 +1,43 @@
+"""Threading strategies: on what blocking work of the runner runs, so that the event loop never does it."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+
+class WorkKind(StrEnum):
+    """What a function does with its time; declared by the caller, never guessed from its name."""
+
+    ASYNC_IO = "async-io"
+    """A coroutine function; runs on the loop."""
+    BLOCKING_IO = "blocking-io"
+    NATIVE_CPU = "native-cpu"
+    """Computes with the GIL released: numpy, tokenizers, zlib."""
+    PYTHON_CPU = "python-cpu"
+
+
+class ThreadingLimits(Struct, frozen=True, kw_only=True):
+    """Sizes from `spec.execution` or the environment; None: the strategy's own formula."""
+
+    cpus: int = 1
+    max_workers: int | None = None
+    max_processes: int | None = None
+
+
+class ThreadingStrategy(Protocol):
+    """Runs functions off the loop."""
+
+    async def run(self, kind: WorkKind, function: Callable[..., T], *args: object) -> T:
+        """`function(*args)`, on what suits its kind; its exception is raised as it is."""
+        ...
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - the grace period is the caller's
+        """Take no new work, wait up to `timeout` seconds for the running, then let go."""
+        ...
+
+
+ThreadingStrategyFactory = Callable[[ThreadingLimits], ThreadingStrategy]
