@@ -32,7 +32,7 @@ SCRATCH_PATH: Final = "/tmp"  # noqa: S108 - the pod's own sized emptyDir
 
 ENV_CREDENTIAL_PREFIX: Final = "AGENTTASK_CREDENTIAL_"
 """One variable a model credential, by secretKeyRef; the runner strips them before anything else starts."""
-ENV_SECRET_PREFIX: Final = "AGENTTASK_SECRET_"
+ENV_SECRET_PREFIX: Final = "AGENTTASK_SECRET_"  # noqa: S105 - a name, no secret
 """One variable for each `exec.env[].secretKeyRef`; stripped too, and handed only to the step that names it."""
 ENV_TRACEPARENT: Final = "TRACEPARENT"
 

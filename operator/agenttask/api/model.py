@@ -8,20 +8,20 @@ from agenttask.api.meta import ObjectMeta
 from agenttask.api.steps import PluginName, Seconds, SecretKeyRef, Wire
 
 
-class Credentials(Wire, kw_only=True):
+class Credentials(Wire, frozen=True, kw_only=True):
     """Where the endpoint's credential is; the controller never reads it."""
 
     secret_key_ref: SecretKeyRef
 
 
-class Timeouts(Wire, kw_only=True):
+class Timeouts(Wire, frozen=True, kw_only=True):
     """How long a call may take."""
 
     connect_seconds: Seconds = 10
     total_seconds: Seconds = 300
 
 
-class LocalModel(Wire, kw_only=True):
+class LocalModel(Wire, frozen=True, kw_only=True):
     """Weights that the pod's image (or a mounted volume) holds, for the `local` client; exactly one of `package` and `path`."""
 
     factory: PluginName = "optimized"
@@ -31,7 +31,7 @@ class LocalModel(Wire, kw_only=True):
     dtype: Literal["Auto", "Float32", "BFloat16", "Float16"] = "Auto"
 
 
-class AgentModelSpec(Wire, kw_only=True):
+class AgentModelSpec(Wire, frozen=True, kw_only=True):
     """One model."""
 
     client: PluginName

@@ -137,9 +137,7 @@ def shorten(text: str, limit: int) -> str:
 
 def _shorten(report: Report) -> Report:
     """Messages within their bounds; step messages are dropped first where the whole would not fit."""
-    steps = tuple(
-        msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps
-    )
+    steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
     error = report.error
     if error is not None:
         error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))

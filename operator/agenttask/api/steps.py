@@ -26,21 +26,21 @@ class Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
     """Base of everything a user writes: camelCase on the wire, an unknown field is an error."""
 
 
-class SecretKeyRef(Wire, kw_only=True):
+class SecretKeyRef(Wire, frozen=True, kw_only=True):
     """One key of a Secret in the task's namespace."""
 
     name: ResourceName
     key: Annotated[str, Meta(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 
 
-class EnvVar(Wire, kw_only=True):
+class EnvVar(Wire, frozen=True, kw_only=True):
     """A variable for `exec` processes: a value (template in `exec.env`, literal in `pod.env`)."""
 
     name: EnvName
     value: Annotated[str, Meta(max_length=8192)] = ""
 
 
-class ExecEnvVar(Wire, kw_only=True):
+class ExecEnvVar(Wire, frozen=True, kw_only=True):
     """A variable of one `exec` step: a value, or a Secret's key that the installation allows."""
 
     name: EnvName
@@ -48,27 +48,27 @@ class ExecEnvVar(Wire, kw_only=True):
     secret_key_ref: SecretKeyRef | None = None
 
 
-class Read(Wire, kw_only=True):
+class Read(Wire, frozen=True, kw_only=True):
     """Reads UTF-8 files; a path may be a glob. `text` is their contents in the order of the paths, `files` maps path to content."""
 
     paths: Annotated[tuple[ShortTemplate, ...], Meta(min_length=1, max_length=64)]
 
 
-class Write(Wire, kw_only=True):
+class Write(Wire, frozen=True, kw_only=True):
     """Writes one file below the workspace, atomically. `text` is its path."""
 
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
     content: Template
 
 
-class WaitFile(Wire, kw_only=True):
+class WaitFile(Wire, frozen=True, kw_only=True):
     """A file that the command's work is done with: the step waits until it exists, after the command has ended."""
 
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
     timeout_seconds: Seconds = 60
 
 
-class Exec(Wire, kw_only=True):
+class Exec(Wire, frozen=True, kw_only=True):
     """Runs a command (argv, no shell). `text` is its standard output, `exitCode` 0; any other exit code fails the step."""
 
     command: Annotated[tuple[Template, ...], Meta(min_length=1, max_length=64)]
@@ -78,7 +78,7 @@ class Exec(Wire, kw_only=True):
     wait_file: WaitFile | None = None
 
 
-class Chat(Wire, kw_only=True):
+class Chat(Wire, frozen=True, kw_only=True):
     """Asks a model. `text` is its answer."""
 
     model: ResourceName
@@ -87,7 +87,7 @@ class Chat(Wire, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=1048576)] = 512
 
 
-class Embed(Wire, kw_only=True):
+class Embed(Wire, frozen=True, kw_only=True):
     """Embeds texts and files as a collection for `retrieve`; files are split at blank lines into passages."""
 
     model: ResourceName
@@ -96,7 +96,7 @@ class Embed(Wire, kw_only=True):
     passage_characters: Annotated[int, Meta(ge=64, le=8192)] = 800
 
 
-class Retrieve(Wire, kw_only=True):
+class Retrieve(Wire, frozen=True, kw_only=True):
     """Finds the passages of an `embed` step nearest to a query. `text` joins them, `json` lists {text, source, score}."""
 
     from_: StepName = msgspec.field(name="from")
@@ -104,14 +104,14 @@ class Retrieve(Wire, kw_only=True):
     top_k: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
-class PluginStep(Wire, kw_only=True):
+class PluginStep(Wire, frozen=True, kw_only=True):
     """A third party's step kind; strings in `with` are templates."""
 
     kind: PluginName
     with_: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
 
 
-class Step(Wire, kw_only=True):
+class Step(Wire, frozen=True, kw_only=True):
     """One step: common fields and exactly one kind."""
 
     name: StepName
@@ -135,9 +135,7 @@ class Step(Wire, kw_only=True):
         found = [kind for kind in STEP_KINDS if getattr(self, kind) is not None]
         if len(found) != 1:
             what = " and ".join(found) if found else "none"
-            raise InvalidTask(
-                f"step {self.name!r}", f"exactly one of {', '.join(STEP_KINDS)} is needed, {what} is given"
-            )
+            raise InvalidTask(f"step {self.name!r}", f"exactly one of {', '.join(STEP_KINDS)} is needed, {what} is given")
         return self.plugin.kind if self.plugin is not None else found[0]
 
     @property

@@ -13,19 +13,19 @@ Quantity = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|
 """A Kubernetes resource quantity, as `500m` or `2Gi`."""
 
 
-class ConfigMapSource(Wire, kw_only=True):
+class ConfigMapSource(Wire, frozen=True, kw_only=True):
     """A ConfigMap in the task's namespace; each key becomes a file."""
 
     name: ResourceName
 
 
-class PersistentVolumeClaimSource(Wire, kw_only=True):
+class PersistentVolumeClaimSource(Wire, frozen=True, kw_only=True):
     """A PersistentVolumeClaim in the task's namespace, mounted read-only."""
 
     claim_name: ResourceName
 
 
-class Input(Wire, kw_only=True):
+class Input(Wire, frozen=True, kw_only=True):
     """Files for the steps, mounted read-only at /inputs/<name>; exactly one source."""
 
     name: StepName
@@ -33,20 +33,20 @@ class Input(Wire, kw_only=True):
     persistent_volume_claim: PersistentVolumeClaimSource | None = None
 
 
-class Workspace(Wire, kw_only=True):
+class Workspace(Wire, frozen=True, kw_only=True):
     """Where steps write: an emptyDir at /workspace."""
 
     size_limit: Quantity = "1Gi"
 
 
-class Device(Wire, kw_only=True):
+class Device(Wire, frozen=True, kw_only=True):
     """Where the pod may run."""
 
     strategy: PluginName = "auto"
     classes: Annotated[tuple[StepName, ...], Meta(max_length=16)] = ()
 
 
-class Execution(Wire, kw_only=True):
+class Execution(Wire, frozen=True, kw_only=True):
     """How the runner works; what is set here wins over the pod's environment."""
 
     threading: PluginName = "async"
@@ -55,7 +55,7 @@ class Execution(Wire, kw_only=True):
     cpu_threads: Annotated[int, Meta(ge=1, le=256)] | None = None
 
 
-class ResourceList(Wire, kw_only=True, rename={"ephemeral_storage": "ephemeral-storage"}):
+class ResourceList(Wire, frozen=True, kw_only=True, rename={"ephemeral_storage": "ephemeral-storage"}):
     """Amounts of what a pod may ask for; devices come from the device class."""
 
     cpu: Quantity | None = None
@@ -63,14 +63,14 @@ class ResourceList(Wire, kw_only=True, rename={"ephemeral_storage": "ephemeral-s
     ephemeral_storage: Quantity | None = None
 
 
-class Resources(Wire, kw_only=True):
+class Resources(Wire, frozen=True, kw_only=True):
     """Requests and limits of the pod's container."""
 
     requests: ResourceList = ResourceList()
     limits: ResourceList = ResourceList()
 
 
-class PodOptions(Wire, kw_only=True):
+class PodOptions(Wire, frozen=True, kw_only=True):
     """What a task may say of its pod: an allow-list, not a pod template."""
 
     image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
@@ -79,7 +79,7 @@ class PodOptions(Wire, kw_only=True):
     node_selector: dict[str, str] = {}
 
 
-class AgentTaskSpec(Wire, kw_only=True):
+class AgentTaskSpec(Wire, frozen=True, kw_only=True):
     """What is to be done."""
 
     params: dict[str, Annotated[str, Meta(max_length=8192)]] = {}
@@ -98,14 +98,14 @@ class Observed(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Base of what the controller writes: unknown fields (of a newer version) are skipped when read."""
 
 
-class Verdict(Observed, kw_only=True, rename={"class_": "class"}):
+class Verdict(Observed, frozen=True, kw_only=True, rename={"class_": "class"}):
     """What the strategy said of one device class."""
 
     class_: str = ""
     verdict: str = ""
 
 
-class DeviceStatus(Observed, kw_only=True, rename={"class_": "class"}):
+class DeviceStatus(Observed, frozen=True, kw_only=True, rename={"class_": "class"}):
     """The device class the pod got, why, and what else was considered."""
 
     class_: str = ""
@@ -113,7 +113,7 @@ class DeviceStatus(Observed, kw_only=True, rename={"class_": "class"}):
     considered: tuple[Verdict, ...] = ()
 
 
-class StepStatus(Observed, kw_only=True):
+class StepStatus(Observed, frozen=True, kw_only=True):
     """One step's progress."""
 
     name: str
@@ -123,7 +123,7 @@ class StepStatus(Observed, kw_only=True):
     message: str | None = None
 
 
-class UsageStatus(Observed, kw_only=True):
+class UsageStatus(Observed, frozen=True, kw_only=True):
     """Model calls and tokens, summed over all steps."""
 
     calls: int = 0
@@ -132,7 +132,7 @@ class UsageStatus(Observed, kw_only=True):
     total_tokens: int = 0
 
 
-class AgentTaskStatus(Observed, kw_only=True):
+class AgentTaskStatus(Observed, frozen=True, kw_only=True):
     """Where the task stands; the conditions are the truth, `phase` is derived from them."""
 
     observed_generation: int = 0

@@ -60,12 +60,8 @@ class Plugins:
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         hook = manager.hook
-        self.device_strategies: Catalogue[DeviceStrategyFactory] = _merge(
-            "device strategy", hook.agenttask_device_strategies
-        )
-        self.threading_strategies: Catalogue[ThreadingStrategyFactory] = _merge(
-            "threading strategy", hook.agenttask_threading_strategies
-        )
+        self.device_strategies: Catalogue[DeviceStrategyFactory] = _merge("device strategy", hook.agenttask_device_strategies)
+        self.threading_strategies: Catalogue[ThreadingStrategyFactory] = _merge("threading strategy", hook.agenttask_threading_strategies)
         self.llm_clients: Catalogue[LLMClientFactory] = _merge("LLM client", hook.agenttask_llm_clients)
         self.model_factories: Catalogue[ModelFactoryMaker] = _merge("model factory", hook.agenttask_model_factories)
         self.step_kinds: Catalogue[StepKindFactory] = _merge("step kind", hook.agenttask_step_kinds)
@@ -75,11 +71,10 @@ def _merge(what: str, hook: pluggy.HookCaller) -> Catalogue[Any]:
     found: dict[str, Any] = {}
     owners: dict[str, str] = {}
     for implementation in hook.get_hookimpls():
-        for name, factory in implementation.function().items():
+        given: Mapping[str, Any] = implementation.function()  # type: ignore[assignment]  # pluggy types it as object
+        for name, factory in given.items():
             if name in found:
-                raise PluginConflict(
-                    f"{what} {name!r} is given by {owners[name]!r} and by {implementation.plugin_name!r}; remove one"
-                )
+                raise PluginConflict(f"{what} {name!r} is given by {owners[name]!r} and by {implementation.plugin_name!r}; remove one")
             found[name], owners[name] = factory, implementation.plugin_name
     return Catalogue(what, found)
 
