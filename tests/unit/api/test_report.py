@@ -1,5 +1,7 @@
 """The report fits its channel whatever happens, and nothing hostile gets through it."""
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -76,10 +78,8 @@ def test_what_is_no_report_is_told(message: str, problem: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_reader(raw: bytes) -> None:
-    try:
+    with contextlib.suppress(MalformedReport):
         decode(raw)
-    except MalformedReport:
-        pass
 
 
 @given(st.text(max_size=200), st.integers(0, 63), st.sampled_from(["S", "F", "R", "K"]))
