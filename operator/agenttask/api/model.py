@@ -40,7 +40,7 @@ class AgentModelSpec(Wire, frozen=True, kw_only=True):
     credentials: Credentials | None = None
     timeouts: Timeouts = Timeouts()
     local: LocalModel | None = None
-    parameters: dict[str, Annotated[str, Meta(max_length=8192)]] = {}
+    parameters: Annotated[dict[str, Annotated[str, Meta(max_length=8192)]], Meta(max_length=64)] = {}
 
 
 class AgentModel(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -108,7 +108,7 @@ class PluginStep(Wire, frozen=True, kw_only=True):
     """A third party's step kind; strings in `with` are templates."""
 
     kind: PluginName
-    with_: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
+    with_: Annotated[dict[str, Any], Meta(max_length=64)] = msgspec.field(name="with", default_factory=dict)
 
 
 class Step(Wire, frozen=True, kw_only=True):

@@ -76,13 +76,13 @@ class PodOptions(Wire, frozen=True, kw_only=True):
     image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
     resources: Resources = Resources()
     env: Annotated[tuple[EnvVar, ...], Meta(max_length=64)] = ()
-    node_selector: dict[str, str] = {}
+    node_selector: Annotated[dict[str, Annotated[str, Meta(max_length=63)]], Meta(max_length=32)] = {}
 
 
 class AgentTaskSpec(Wire, frozen=True, kw_only=True):
     """What is to be done."""
 
-    params: dict[str, Annotated[str, Meta(max_length=8192)]] = {}
+    params: Annotated[dict[str, Annotated[str, Meta(max_length=8192)]], Meta(max_length=64)] = {}
     inputs: Annotated[tuple[Input, ...], Meta(max_length=32)] = ()
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
     output: Template | None = None
