@@ -1,0 +1,134 @@
+"""What every schema node and both CRDs keep to: described, bounded, no floats, list types that suit immutability."""
+
+from typing import Any
+
+import pytest
+
+from agenttask.api import constants
+from agenttask.api.reasons import ConditionType, Phase, StepPhase
+from agenttask.api.steps import STEP_KINDS
+from tests.unit.crds.schema_walk import CRDS, load, nodes, schema
+
+PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL)
+EVERY_NODE = [
+    pytest.param(path, node, id=f"{plural}:{path or '.'}")
+    for plural in PLURALS
+    for path, node in nodes(schema(load(plural)))
+    if path != "metadata"  # the API server describes it, and lets nobody else
+]
+ORDERED = {
+    "spec.steps",
+    "spec.steps[].read.paths",
+    "spec.steps[].exec.command",
+    "spec.steps[].embed.texts",
+    "spec.steps[].embed.paths",
+    "spec.device.classes",
+    "status.device.considered",
+}
+
+
+@pytest.mark.parametrize(("path", "node"), EVERY_NODE)
+def test_every_field_is_described_in_a_sentence(path: str, node: dict[str, Any]) -> None:
+    description = node.get("description", "")
+    assert description.endswith("."), f"{path}: {description!r}"
+    assert description[0] == description[0].upper()
+
+
+@pytest.mark.parametrize(("path", "node"), EVERY_NODE)
+def test_every_value_is_bounded(path: str, node: dict[str, Any]) -> None:
+    match node["type"]:
+        case "string" if path not in ("apiVersion", "kind"):
+            assert "maxLength" in node or "enum" in node or node.get("format") == "date-time"
+        case "array":
+            assert "maxItems" in node
+        case "object":
+            assert "properties" in node or "maxProperties" in node
+        case "integer":
+            assert "minimum" in node
+            assert "maximum" in node or path.startswith("status.")
+
+
+@pytest.mark.parametrize(("path", "node"), EVERY_NODE)
+def test_only_types_that_the_api_conventions_allow(path: str, node: dict[str, Any]) -> None:
+    assert node["type"] in ("object", "array", "string", "integer"), f"{path}: a float or a boolean"
+
+
+@pytest.mark.parametrize(("path", "node"), [each for each in EVERY_NODE if each.values[1]["type"] == "array"])
+def test_a_list_with_an_order_is_atomic_and_no_other_is(path: str, node: dict[str, Any]) -> None:
+    """Equality in CEL ignores the order of `set` and `map` lists, so steps could be reordered behind immutability."""
+    assert (node["x-kubernetes-list-type"] == "atomic") == (path in ORDERED)
+
+
+@pytest.mark.parametrize("plural", PLURALS)
+def test_names_and_group_are_those_of_the_constants(plural: str) -> None:
+    crd = load(plural)
+    names = crd["spec"]["names"]
+    kind, short = {
+        constants.TASK_PLURAL: (constants.TASK_KIND, "at"),
+        constants.MODEL_PLURAL: (constants.MODEL_KIND, "atm"),
+    }[plural]
+    assert crd["metadata"]["name"] == f"{plural}.{constants.GROUP}"
+    assert (crd["spec"]["group"], crd["spec"]["scope"]) == (constants.GROUP, "Namespaced")
+    assert (names["kind"], names["plural"], names["shortNames"], names["categories"]) == (kind, plural, [short], ["agents"])
+    assert [version["name"] for version in crd["spec"]["versions"]] == [constants.VERSION]
+
+
+def test_the_folder_holds_these_two_and_nothing_else() -> None:
+    assert sorted(path.stem for path in CRDS.iterdir()) == sorted(PLURALS)
+
+
+def test_only_tasks_have_a_status() -> None:
+    task, model = (load(plural)["spec"]["versions"][0] for plural in PLURALS)
+    assert task["subresources"] == {"status": {}}
+    assert "subresources" not in model
+    assert "status" not in schema(load(constants.MODEL_PLURAL))["properties"]
+
+
+def test_enums_are_those_of_the_reasons_module() -> None:
+    status = schema(load(constants.TASK_PLURAL), "status")["properties"]
+    assert status["phase"]["enum"] == [phase.value for phase in Phase]
+    assert status["steps"]["items"]["properties"]["phase"]["enum"] == [phase.value for phase in StepPhase]
+
+
+def test_conditions_are_metav1() -> None:
+    conditions = schema(load(constants.TASK_PLURAL), "status")["properties"]["conditions"]
+    assert conditions["items"]["required"] == ["type", "status", "reason", "message", "lastTransitionTime"]
+    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+    assert all(kind in conditions["description"] for kind in ConditionType)
+
+
+def test_every_spec_field_has_its_immutability_rule() -> None:
+    spec = schema(load(constants.TASK_PLURAL), "spec")
+    rules = {rule["fieldPath"].removeprefix("."): " ".join(rule["rule"].split()) for rule in spec["x-kubernetes-validations"]}
+    assert rules == {
+        name: f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in spec["properties"]
+    }
+
+
+def test_the_final_phases_in_the_rule_are_the_terminal_ones() -> None:
+    (rule,) = schema(load(constants.TASK_PLURAL))["x-kubernetes-validations"]
+    listed = str([phase.value for phase in Phase if phase.terminal])
+    assert listed in rule["rule"]
+
+
+def test_the_one_kind_rule_lists_every_kind() -> None:
+    (rule,) = schema(load(constants.TASK_PLURAL), "spec", "steps")["items"]["x-kubernetes-validations"]
+    for kind in STEP_KINDS:
+        assert f"has(self.{kind})" in rule["rule"]
+        assert kind in rule["message"]
+
+
+@pytest.mark.parametrize("plural", PLURALS)
+def test_every_rule_has_a_message_of_its_own(plural: str) -> None:
+    messages = [rule["message"] for _, node in nodes(schema(load(plural))) for rule in node.get("x-kubernetes-validations", [])]
+    assert len(messages) == len(set(messages))
+
+
+def test_printer_columns_show_one_scalar_each() -> None:
+    version = load(constants.TASK_PLURAL)["spec"]["versions"][0]
+    columns = version["additionalPrinterColumns"]
+    assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Reason", "Progress", "Device", "Attempt", "Age"]
+    assert [c["name"] for c in columns if c.get("priority") == 1] == ["Models", "Tokens", "Node", "Trace"]
+    scalars = {f".{path}" for path, node in nodes(schema(load(constants.TASK_PLURAL))) if node["type"] in ("string", "integer")}
+    assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}
