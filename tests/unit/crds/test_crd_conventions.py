@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from tests.unit.crds.schema_walk import CRDS, load, nodes, schema
 
 from agenttask.api import constants
 from agenttask.api.reasons import ConditionType, Phase, StepPhase
 from agenttask.api.steps import STEP_KINDS
-from tests.unit.crds.schema_walk import CRDS, load, nodes, schema
 
 PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL)
 EVERY_NODE = [

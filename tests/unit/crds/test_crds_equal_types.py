@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.unit.crds.schema_walk import COMPARED, SHAPE, differences, load, of_type, schema
 
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
-from tests.unit.crds.schema_walk import COMPARED, SHAPE, differences, load, of_type, schema
 
 TASK = load("agenttasks")
 MODEL = load("agentmodels")
