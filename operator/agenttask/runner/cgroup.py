@@ -1,0 +1,49 @@
+"""How much processor and memory this container has: the cgroup's limits, where the machine's own numbers mislead.
+
+Both versions are read: v2 has `cpu.max` and `memory.max` at the root of a container's cgroup namespace, v1 has
+`cpu.cfs_quota_us` and `memory.limit_in_bytes` below a folder a controller.
+"""
+
+import math
+import os
+from pathlib import Path
+
+_V1_UNLIMITED = 1 << 60
+"""v1 says "no limit" as the largest multiple of a page, near 2^63."""
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def cpu_count(root: Path = ROOT, *, visible: int | None = None) -> int:
+    """Whole processors that this process may use: the quota rounded up, at most what the scheduler lets us on, at least 1."""
+    allowed = visible if visible is not None else len(os.sched_getaffinity(0))
+    quota = _quota(root)
+    return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+
+
+def memory_limit(root: Path = ROOT) -> int | None:
+    """Bytes that the container may use; None without a limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        words = _words(root / name)
+        if words and words[0].isdigit():
+            limit = int(words[0])
+            return limit if limit < _V1_UNLIMITED else None
+    return None
+
+
+def _quota(root: Path) -> float | None:
+    words = _words(root / "cpu.max")
+    if not words:
+        words = _words(root / "cpu/cpu.cfs_quota_us") + _words(root / "cpu/cpu.cfs_period_us")
+    try:
+        quota, period = (int(word) for word in words)
+    except ValueError:  # "max 100000", or nothing to read
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

@@ -1,0 +1,121 @@
+"""The port through which a run is watched: log, progress on a terminal and traces all hang here.
+
+Methods are called on the event loop, in the coroutine of what they are about: `step_started`, the step's model calls and
+`step_ended` share one asyncio task, so a context variable set in one is seen by the next. They must be quick and must
+not raise. Their arguments are types of `api` and `plugin` only, so that an observer needs no import of the runner.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from agenttask.api.document import ModelDocument, TaskDocument
+from agenttask.api.errors import AgentTaskError
+from agenttask.api.steps import Step
+from agenttask.plugin.llm import Usage
+
+Operation = Literal["chat", "embed"]
+
+
+class Observer(Protocol):
+    """What happens in one run; `seconds` is how long it took, `error` None is success."""
+
+    def run_started(self, document: TaskDocument) -> None:
+        """The task is valid and its first step is about to start."""
+        ...
+
+    def run_ended(self, document: TaskDocument, *, seconds: float, usage: Usage, error: AgentTaskError | None) -> None:
+        """The task ended; called once for each `run_started`, and alone when the task was refused before."""
+        ...
+
+    def step_started(self, index: int, step: Step) -> None:
+        """A step starts; its templates are not rendered yet."""
+        ...
+
+    def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
+        """The step ended or was cancelled."""
+        ...
+
+    def step_skipped(self, index: int, step: Step, *, why: str) -> None:
+        """The step will not start, because another one failed or the run is stopping."""
+        ...
+
+    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
+        """A model is asked; `call` numbers the calls of the run in the order of their start, `max_tokens` bounds a chat's answer."""
+        ...
+
+    def model_call_ended(
+        self, call: int, *, seconds: float, usage: Usage, finish_reason: str | None, answered_by: str, error: BaseException | None
+    ) -> None:
+        """The answer is complete, or there is none; `answered_by` is the name that the endpoint gives the model."""
+        ...
+
+
+class NullObserver:
+    """Watches nothing; a base for observers that care for some events only."""
+
+    def run_started(self, document: TaskDocument) -> None:
+        """Nothing."""
+
+    def run_ended(self, document: TaskDocument, *, seconds: float, usage: Usage, error: AgentTaskError | None) -> None:
+        """Nothing."""
+
+    def step_started(self, index: int, step: Step) -> None:
+        """Nothing."""
+
+    def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
+        """Nothing."""
+
+    def step_skipped(self, index: int, step: Step, *, why: str) -> None:
+        """Nothing."""
+
+    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
+        """Nothing."""
+
+    def model_call_ended(
+        self, call: int, *, seconds: float, usage: Usage, finish_reason: str | None, answered_by: str, error: BaseException | None
+    ) -> None:
+        """Nothing."""
+
+
+class Observers:
+    """Several observers as one: what starts is told in their order, what ends in the reverse."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def run_started(self, document: TaskDocument) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.run_started(document)
+
+    def run_ended(self, document: TaskDocument, *, seconds: float, usage: Usage, error: AgentTaskError | None) -> None:
+        """Tell all."""
+        for observer in reversed(self._observers):
+            observer.run_ended(document, seconds=seconds, usage=usage, error=error)
+
+    def step_started(self, index: int, step: Step) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.step_started(index, step)
+
+    def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
+        """Tell all."""
+        for observer in reversed(self._observers):
+            observer.step_ended(index, step, seconds=seconds, error=error)
+
+    def step_skipped(self, index: int, step: Step, *, why: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.step_skipped(index, step, why=why)
+
+    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.model_call_started(call, step, model, operation, max_tokens=max_tokens)
+
+    def model_call_ended(
+        self, call: int, *, seconds: float, usage: Usage, finish_reason: str | None, answered_by: str, error: BaseException | None
+    ) -> None:
+        """Tell all."""
+        for observer in reversed(self._observers):
+            observer.model_call_ended(call, seconds=seconds, usage=usage, finish_reason=finish_reason, answered_by=answered_by, error=error)

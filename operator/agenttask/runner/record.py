@@ -1,0 +1,88 @@
+"""What has happened in one attempt so far, and the report that it makes."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from agenttask.api.errors import AgentTaskError
+from agenttask.api.report import ErrorReport, Report, StepCode, StepReport, UsageReport
+from agenttask.plugin.llm import Usage
+
+
+class StepState(Struct):
+    """One step that has started, or will not."""
+
+    code: StepCode
+    started: float
+    ended: float | None = None
+    message: str = ""
+
+
+class Record:
+    """The steps' states by index; `clock` measures, `now` is Unix seconds of the run's start."""
+
+    def __init__(self, attempt: int, *, clock: Callable[[], float], now: float) -> None:
+        self._attempt = attempt
+        self._clock = clock
+        self._now = now
+        self._origin = clock()
+        self._states: dict[int, StepState] = {}
+        self.error: AgentTaskError | None = None
+        """The first error; it is the task's."""
+        self.failed_step: int | None = None
+        self.halted: str | None = None
+        """Why running steps are cancelled and no more start."""
+
+    def started(self, index: int) -> None:
+        """A step starts."""
+        self._states[index] = StepState(code="R", started=self._clock())
+
+    def succeeded(self, index: int) -> float:
+        """A step is done; how many seconds it took."""
+        return self._end(index, "S", "")
+
+    def failed(self, index: int, error: AgentTaskError, *, cancelled: bool = False) -> float:
+        """A step failed or was cancelled; how many seconds it took."""
+        if not cancelled and self.error is None:
+            self.error, self.failed_step = error, index
+        return self._end(index, "F", str(error))
+
+    def skipped(self, index: int, why: str) -> None:
+        """A step will not start."""
+        moment = self._clock()
+        self._states[index] = StepState(code="K", started=moment, ended=moment, message=why)
+
+    def untouched(self, steps: int) -> tuple[int, ...]:
+        """The steps that have not started and are not skipped."""
+        return tuple(index for index in range(steps) if index not in self._states)
+
+    def halt(self, why: str) -> None:
+        """Remember the first reason for stopping."""
+        self.halted = self.halted or why
+
+    def seconds(self) -> float:
+        """Since the run's start."""
+        return self._clock() - self._origin
+
+    def report(self, usage: Usage, *, done: bool = False, output: str | None = None) -> Report:
+        """All of it, as the controller reads it; an error shows in the last report only."""
+        error = self.error if done else None
+        return Report(
+            attempt=self._attempt,
+            started=int(self._now * 1000),
+            done=done,
+            steps=tuple(self._step(index, state) for index, state in sorted(self._states.items())),
+            usage=UsageReport(usage.calls, usage.input_tokens, usage.output_tokens),
+            error=None if error is None else ErrorReport(reason=error.reason, message=str(error), step=self.failed_step),
+            output=output,
+        )
+
+    def _end(self, index: int, code: StepCode, message: str) -> float:
+        state = self._states[index]
+        state.code, state.ended, state.message = code, self._clock(), message
+        return state.ended - state.started
+
+    def _step(self, index: int, state: StepState) -> StepReport:
+        started = max(0, int((state.started - self._origin) * 1000))
+        duration = 0 if state.ended is None else max(0, int((state.ended - state.started) * 1000))
+        return StepReport(index, state.code, started, duration, state.message)

@@ -1,0 +1,276 @@
+"""One run of one task: everything that belongs to the task is made here, and ended here.
+
+The process may run many tasks one after another: clients, engines, connections, threads, scratch folder and secrets are
+the run's own and leave with it.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec import Struct
+
+from agenttask.api.document import ModelDocument, TaskDocument
+from agenttask.api.errors import AgentTaskError, InvalidTask, Interrupted, OutputTooLarge
+from agenttask.api.report import Report
+from agenttask.domain.graph import StepGraph
+from agenttask.domain.rendering import render
+from agenttask.domain.validation import validate
+from agenttask.plugin.engine import ModelFactory
+from agenttask.plugin.llm import ClientContext, Usage
+from agenttask.plugin.registry import Plugins
+from agenttask.plugin.step import StepContext, StepKind, StepOutput
+from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
+from agenttask.runner.devices import torch_device
+from agenttask.runner.engines import Engines
+from agenttask.runner.files import TaskFiles
+from agenttask.runner.models import Models, credential_of
+from agenttask.runner.observer import Observer
+from agenttask.runner.places import Places
+from agenttask.runner.record import Record
+from agenttask.runner.schedule import run_in_order
+from agenttask.runner.session import SharedSession
+from agenttask.runner.settings import RunnerSettings
+from agenttask.runner.stepping import run_step, template_values
+from agenttask.runner.termination import ReportChannel
+
+_DRAIN_SECONDS = 5.0
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Station(Struct, frozen=True, kw_only=True):
+    """What the process lends to a run."""
+
+    plugins: Plugins
+    settings: RunnerSettings
+    places: Places
+    scratch: Path
+    """Where the run's own folder for HOME and TMPDIR is made."""
+    credentials: Mapping[str, str]
+    search_path: str = _PATH
+    """PATH for commands."""
+    accelerators: int = 0
+    observer: Observer
+    channel: ReportChannel
+    log: Callable[[str, str], None]
+    """A line: what it is about, and what happened."""
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How the task ended: `error` None is success, and then `output` is there."""
+
+    output: str | None
+    error: AgentTaskError | None
+    step: str | None
+    """The step at fault."""
+    usage: Usage
+    report: Report
+
+
+class TaskRun:
+    """`async with TaskRun(document, station) as run: outcome = await run.execute()`."""
+
+    def __init__(self, document: TaskDocument, station: Station) -> None:
+        self._document = document
+        self._station = station
+        self._record = Record(document.attempt, clock=station.clock, now=station.now())
+        self._closing = contextlib.AsyncExitStack()
+        self._work: asyncio.Task[str] | None = None
+        self._outputs: dict[str, StepOutput] = {}
+        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), SharedSession())
+
+    async def __aenter__(self) -> Self:
+        self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
+        self._closing.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+        for folder in ("home", "tmp"):
+            (self._scratch / folder).mkdir()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._closing.__aexit__(kind, error, trace)
+
+    def stop(self, why: str) -> None:
+        """Cancel what runs; `execute` then returns an outcome that says so."""
+        self._record.halt(why)
+        if self._work is not None:
+            self._work.cancel()
+
+    def interrupted(self) -> Report:
+        """The report of a run that has no time left to end by itself."""
+        self._record.error = self._record.error or Interrupted(f"{self._record.halted}; its steps did not end in time")
+        return self._record.report(self._models.usage, done=True)
+
+    async def execute(self) -> Outcome:
+        """Run all steps, and leave the last report."""
+        record, station = self._record, self._station
+        self._work = asyncio.create_task(self._steps(), name="steps")
+        if record.halted:
+            self._work.cancel()
+        try:
+            await asyncio.wait({self._work})
+        finally:
+            self._work.cancel()
+        output = self._verdict(self._work)
+        for index in record.untouched(len(self._document.spec.steps)):
+            why = record.halted or "the task was refused"
+            record.skipped(index, why)
+            station.observer.step_skipped(index, self._document.spec.steps[index], why=why)
+        report = self._deliver(output)
+        station.observer.run_ended(self._document, seconds=record.seconds(), usage=self._models.usage, error=record.error)
+        step = None if record.failed_step is None else self._document.spec.steps[record.failed_step].name
+        return Outcome(output=report.output, error=record.error, step=step, usage=self._models.usage, report=report)
+
+    def _verdict(self, work: asyncio.Task[str]) -> str | None:
+        """The output, or None with the record's error set. An error that is none of ours is raised."""
+        if work.cancelled():
+            self._record.error = self._record.error or Interrupted(self._record.halted or "the run was cancelled")
+        elif isinstance(error := work.exception(), AgentTaskError):
+            self._record.error = self._record.error or error
+        else:
+            return work.result()
+        return None
+
+    def _deliver(self, output: str | None) -> Report:
+        report = self._record.report(self._models.usage, done=True, output=output)
+        try:
+            self._station.channel.write(report)
+        except OutputTooLarge as error:
+            self._record.error = error
+            report = self._record.report(self._models.usage, done=True)
+            self._station.channel.write(report)
+        return report
+
+    async def _steps(self) -> str:
+        """The task's output."""
+        spec, station = self._document.spec, self._station
+        graph = validate(spec, step_kinds=station.plugins.step_kinds.names)
+        strategy = station.plugins.threading_strategies.choose(spec.execution.threading)
+        threads = strategy(ThreadingLimits(cpus=station.settings.cpus, max_workers=station.settings.max_workers))
+        self._close_with("threads", lambda: threads.drain(_DRAIN_SECONDS))
+        kinds = {name: station.plugins.step_kinds.choose(name)() for name in {step.kind for step in spec.steps}}
+        station.observer.run_started(self._document)
+        await run_in_order(
+            graph,
+            limit=station.settings.max_concurrent_steps,
+            run=lambda index: self._step(index, graph, kinds, threads),
+            halt=self._record.halt,
+        )
+        output = self._outputs[spec.steps[-1].name].text if spec.output is None else self._render(spec.output)
+        try:
+            output.encode()
+        except UnicodeEncodeError as error:
+            raise OutputTooLarge(f"the output cannot be told: half of a surrogate pair at character {error.start}") from error
+        return output
+
+    async def _step(self, index: int, graph: StepGraph, kinds: Mapping[str, StepKind], threads: ThreadingStrategy) -> None:
+        step, record, station = self._document.spec.steps[index], self._record, self._station
+        needed = {graph.names[other]: self._outputs[graph.names[other]] for other in sorted(graph.ancestors(index))}
+        record.started(index)
+        station.channel.write(record.report(self._models.usage))
+        station.observer.step_started(index, step)
+        failure: AgentTaskError | None = None
+        try:
+            self._outputs[step.name] = await run_step(
+                index,
+                step,
+                kind=kinds[step.kind],
+                values=template_values(self._values(), needed),
+                context=self._context(step.name, needed, threads),
+                crashed=lambda error: station.log(f"step {step.name}", "".join(traceback.format_exception(error))),
+            )
+            seconds = record.succeeded(index)
+        except AgentTaskError as error:
+            failure, seconds = error, record.failed(index, error)
+            raise
+        except asyncio.CancelledError:
+            failure = Interrupted(record.halted or "cancelled")
+            seconds = record.failed(index, failure, cancelled=True)
+            raise
+        finally:
+            station.channel.write(record.report(self._models.usage))
+            station.observer.step_ended(index, step, seconds=seconds, error=failure)
+
+    def _render(self, template: str) -> str:
+        return render(template, template_values(self._values(), self._outputs), field="spec.output")
+
+    def _values(self) -> dict[str, Any]:
+        task = self._document.task
+        return {
+            "params": self._document.spec.params,
+            "task": {"name": task.name, "namespace": task.namespace, "uid": task.uid},
+            "attempt": self._document.attempt,
+        }
+
+    def _context(self, name: str, needed: Mapping[str, StepOutput], threads: ThreadingStrategy) -> StepContext:
+        station = self._station
+        return StepContext(
+            name=name,
+            task=self._document.task,
+            outputs=needed,
+            files=TaskFiles(station.places, threads),
+            workspace=station.places.workspace.folder,
+            threads=threads,
+            model=self._models.for_step(name),
+            environment={
+                "PATH": station.search_path,
+                "LANG": "C.UTF-8",
+                "HOME": str(self._scratch / "home"),
+                "TMPDIR": str(self._scratch / "tmp"),
+                **{variable.name: variable.value for variable in self._document.spec.pod.env},
+            },
+            secrets=self._secrets(name),
+            log=lambda message: station.log(f"step {name}", message),
+        )
+
+    def _secrets(self, step: str) -> dict[str, str]:
+        found = {}
+        for secret in self._document.secrets:
+            if secret.step == step:
+                if secret.env not in self._station.credentials:
+                    raise InvalidTask("", f"the secret for {secret.name!r} is missing: no variable {secret.env}")
+                found[secret.name] = self._station.credentials[secret.env]
+        return found
+
+    def _make_models(self, engines: Engines, session: SharedSession) -> Models:
+        def context(document: ModelDocument) -> ClientContext:
+            return ClientContext(credential=credential_of(document, self._station.credentials), session=session, engines=engines)
+
+        models = Models(
+            self._document.models,
+            factory=self._station.plugins.llm_clients.choose,
+            context=context,
+            observer=self._station.observer,
+            clock=self._station.clock,
+        )
+        self._close_with("connections", session.aclose)
+        self._close_with("engines", engines.aclose)
+        self._close_with("models", models.aclose)
+        return models
+
+    def _model_factory(self, name: str) -> ModelFactory:
+        return self._station.plugins.model_factories.choose(name)()
+
+    def _device(self) -> str:
+        settings, device = self._station.settings, self._document.device
+        strategy = self._station.plugins.device_strategies.choose(device.strategy)()
+        return torch_device(strategy, device, device_type=settings.device_type, accelerators=self._station.accelerators)
+
+    def _close_with(self, what: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Close it when the run ends; the verdict stands whatever closing brings."""
+
+        async def closed() -> None:
+            try:
+                await close()
+            except Exception as error:  # noqa: BLE001 - a plugin's own; the task's outcome is written already
+                self._station.log("closing", f"{what}: {type(error).__name__}: {error}")
+
+        self._closing.push_async_callback(closed)

@@ -1,0 +1,66 @@
+"""The runner's settings: defaults < the container's environment < `spec.pod.env` < `spec.execution`.
+
+`spec.pod.env` is read from the task document, so a task's variables need not be in the environment of the runner
+itself: there, `PYTHONPATH` or `LD_PRELOAD` would put the task's code beside the model credentials.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from agenttask.api.errors import InvalidTask
+from agenttask.api.task import AgentTaskSpec
+
+DEFAULT_CPU_THREADS = 4
+DEVICE_TYPES = ("auto", "cpu", "cuda")
+_LARGEST = 256
+
+
+class RunnerSettings(Struct, frozen=True, kw_only=True):
+    """What one run honours; `max_workers` None leaves the size to the threading strategy."""
+
+    device_type: str = "auto"
+    """`auto` follows the device class that placement chose."""
+    cpu_threads: int = DEFAULT_CPU_THREADS
+    max_workers: int | None = None
+    max_concurrent_steps: int = 10
+    grace_seconds: int = 20
+    """How long a stopped run may take to end its steps; the pod's own grace period must be longer."""
+    cpus: int = 1
+    memory_bytes: int | None = None
+
+    @property
+    def torch_threads(self) -> int:
+        """Threads for the tensor library: one processor stays with the event loop where there are several."""
+        return max(1, min(self.cpu_threads, self.cpus - 1))
+
+
+def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int, memory_bytes: int | None) -> RunnerSettings:
+    """The settings of one run.
+
+    Raises:
+        InvalidTask: a variable has a value that is none of its own.
+    """
+    merged = {**environ, **{variable.name: variable.value for variable in spec.pod.env}}
+    device = merged.get("DEVICE_TYPE", "auto")
+    if device not in DEVICE_TYPES:
+        raise InvalidTask("DEVICE_TYPE", f"{device!r} is none of {', '.join(DEVICE_TYPES)}")
+    execution = spec.execution
+    return RunnerSettings(
+        device_type=device,
+        cpu_threads=execution.cpu_threads or _number(merged, "CPU_THREADS") or DEFAULT_CPU_THREADS,
+        max_workers=execution.max_workers or _number(merged, "MAX_WORKERS"),
+        max_concurrent_steps=execution.max_concurrent_steps,
+        grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or 20,
+        cpus=cpus,
+        memory_bytes=memory_bytes,
+    )
+
+
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    raw = environ.get(name, "")
+    if not raw:
+        return None
+    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw) <= _LARGEST:
+        raise InvalidTask(name, f"{raw!r} is no whole number from 1 to {_LARGEST}")
+    return int(raw)
