@@ -1,0 +1,128 @@
+"""What one pass of the controller looks at, as values: the task, its pod, and what admission says.
+
+Everything here is projected from typed decodes and held for as long as a task lives, so it is small: no bodies.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from agenttask.api.meta import ObjectMeta
+from agenttask.api.reasons import Reason
+from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus
+
+Instant = Annotated[float, Meta(description="Unix seconds")]
+
+
+class SeenTask(Struct, frozen=True, kw_only=True):
+    """A task of the cache; `spec` is None when it cannot be read, and then `problem` says why."""
+
+    metadata: ObjectMeta
+    spec: AgentTaskSpec | None
+    problem: str = ""
+    status: AgentTaskStatus = AgentTaskStatus()
+
+    @property
+    def uid(self) -> str:
+        """The identity; names are used again."""
+        return self.metadata.uid
+
+    @property
+    def namespace(self) -> str:
+        """Where it lives, and everything that it names."""
+        return self.metadata.namespace
+
+    def __str__(self) -> str:
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+class Terminated(Struct, frozen=True, kw_only=True):
+    """The end of the pod's container, as the kubelet tells it; `message` is the report or the runtime's error."""
+
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    started: Instant | None = None
+    finished: Instant | None = None
+
+
+class SeenPod(Struct, frozen=True, kw_only=True):
+    """A task's pod; `gone` when it was deleted and this is how it was last seen."""
+
+    name: str
+    uid: str
+    owner: str
+    attempt: int = 1
+    created: Instant | None = None
+    node: str = ""
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    deletion: Instant | None = None
+    """When its grace ends, once it is being deleted."""
+    disrupted: bool = False
+    """The control plane said that it takes the pod away: eviction, preemption, a lost node."""
+    unschedulable: str | None = None
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    running_since: Instant | None = None
+    terminated: Terminated | None = None
+    device: DeviceStatus | None = None
+    gone: bool = False
+
+    @property
+    def started(self) -> Instant | None:
+        """When the container began to run, if it ever did."""
+        return self.running_since or (self.terminated.started if self.terminated is not None else None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of it runs any more: restartPolicy is Never."""
+        return self.gone or self.terminated is not None or self.phase in ("Succeeded", "Failed")
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """The task can never run as it is: `Accepted=False` when `reason` is about the task itself."""
+
+    reason: Reason
+    message: str
+    accepted: bool = False
+
+
+class Waits(Struct, frozen=True, kw_only=True):
+    """Something is not there yet; `missing` are the cache keys whose change is worth another look."""
+
+    reason: Reason
+    message: str
+    missing: tuple[tuple[str, ...], ...] = ()
+
+
+class Admitted(Struct, frozen=True, kw_only=True):
+    """The pod may be created, on this device class."""
+
+    device: DeviceStatus = DeviceStatus()
+
+
+Admission = Refused | Waits | Admitted
+
+
+class Rejection(Struct, frozen=True, kw_only=True):
+    """Why creating the pod last failed; `retry_at` None is for good."""
+
+    reason: Reason
+    message: str
+    retry_at: Instant | None = None
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """All that `plan` decides from, besides the task and the clock."""
+
+    admission: Admission
+    pod: SeenPod | None = None
+    pod_name: str = ""
+    """The name that this attempt's pod has or would have."""
+    rejection: Rejection | None = None
+    missing_input: str | None = None
+    """An input that vanished after the pod was created; the kubelet waits for it without saying so in the pod."""
+    models: str = ""
+    trace_id: str | None = None

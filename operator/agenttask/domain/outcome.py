@@ -1,0 +1,101 @@
+"""How a finished pod ended, as one typed reason: the report first, then what kubelet and control plane say.
+
+The report is hostile input: whoever owns the image writes it. It can say how the steps went, and no more than that.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from agenttask.api.reasons import TERMINAL_REASONS, Reason
+from agenttask.api.report import MalformedReport, Report, decode
+from agenttask.domain.observation import SeenPod, Terminated
+from agenttask.domain.waiting import NO_ENTRY_POINT
+
+_FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
+    Reason.SUCCEEDED,
+    Reason.PENDING_DEADLINE_EXCEEDED,
+    Reason.POD_REJECTED,
+    Reason.IMAGE_ERROR,
+    Reason.RUNNER_CRASHED,
+}
+_TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
+_NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
+SIGKILL_EXIT: Final = 137
+_SIGNAL_BASE: Final = 128
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """The end of an attempt; `report` is what the runner told, as far as it got."""
+
+    reason: Reason
+    message: str = ""
+    report: Report | None = None
+
+
+def of(pod: SeenPod, *, deadline: float | None) -> Outcome:
+    """The end of a pod that has finished; `deadline` is when it should have ended at the latest."""
+    report = report_of(pod)
+    done = report is not None and report.done
+    error = report.error if report is not None and report.done else None
+    if done and error is None:
+        return Outcome(reason=Reason.SUCCEEDED, report=report)
+    if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
+        return Outcome(reason=Reason.DEADLINE_EXCEEDED, message="the task ran longer than activeDeadlineSeconds", report=report)
+    if error is not None:
+        reason = error.reason if error.reason in _FROM_RUNNER else Reason.RUNNER_CRASHED
+        return Outcome(reason=reason, message=error.message, report=report)
+    reason, message = _without_report(pod)
+    return Outcome(reason=reason, message=message, report=report)
+
+
+def report_of(pod: SeenPod) -> Report | None:
+    """The last report of this attempt, if the container left one."""
+    if pod.terminated is None or not pod.terminated.message:
+        return None
+    try:
+        report = decode(pod.terminated.message)
+    except MalformedReport:
+        return None
+    return report if report.attempt == pod.attempt else None
+
+
+def _late(pod: SeenPod, deadline: float | None) -> bool:
+    """Whether the deadline ended it: the kubelet says so, or it was deleted at its deadline."""
+    if pod.reason == "DeadlineExceeded":
+        return True
+    end = pod.terminated.finished if pod.terminated is not None else None
+    ended = end if end is not None else pod.deletion
+    return deadline is not None and ended is not None and ended >= deadline and (pod.deletion is not None or pod.gone)
+
+
+def _without_report(pod: SeenPod) -> tuple[Reason, str]:
+    """The reason from outside, where the runner left none."""
+    end = pod.terminated
+    if end is not None and end.reason == "OOMKilled":
+        return Reason.OUT_OF_MEMORY, "the container was killed for its memory; raise pod.resources.limits.memory"
+    if pod.reason in _TAKEN_AWAY or pod.disrupted or (end is not None and end.reason == "ContainerStatusUnknown"):
+        return Reason.LOST, f"pod {pod.name} was taken away: {pod.message or pod.reason or 'its node does not know it any more'}"
+    if pod.gone or pod.deletion is not None:
+        return Reason.LOST, f"pod {pod.name} was deleted before it reported"
+    if end is not None:
+        return _crash(end)
+    if pod.phase == "Failed":
+        return Reason.POD_REJECTED, f"node {pod.node or 'unknown'} refused the pod: {pod.reason}: {pod.message}".rstrip(": ")
+    return Reason.RUNNER_CRASHED, "the pod ended without a report"
+
+
+def _crash(end: Terminated) -> tuple[Reason, str]:
+    """The container ended by itself, without a word."""
+    if end.reason in _NOT_STARTED:
+        if "OOM" in end.message:
+            return Reason.OUT_OF_MEMORY, f"the memory limit is too low to start the container: {end.message}"
+        hint = "the image lacks the command `agenttask-runner`: " if any(sign in end.message for sign in NO_ENTRY_POINT) else ""
+        return Reason.IMAGE_ERROR, f"{hint}{end.message}"
+    if end.exit_code == SIGKILL_EXIT:
+        return (
+            Reason.OUT_OF_MEMORY,
+            "the runner was killed (exit code 137, SIGKILL), most often for memory; raise pod.resources.limits.memory",
+        )
+    how = f"exit code {end.exit_code}" + (f", signal {end.exit_code - _SIGNAL_BASE}" if end.exit_code > _SIGNAL_BASE else "")
+    return Reason.RUNNER_CRASHED, f"the runner ended without a final report ({how}); see the pod's log"

@@ -1,0 +1,97 @@
+"""Placement: which device class a task's pod gets, and which torch device a model gets in the pod.
+
+The strategy, a plugin, ranks; what it answers is checked here, because a stranger's plugin runs in the controller. A
+class that is not defined makes the task wait even where another wish would do: a misspelt `gpu` must not end on a CPU.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from agenttask.api.errors import AgentTaskError, DeviceUnavailable
+from agenttask.api.reasons import Reason
+from agenttask.api.report import shorten
+from agenttask.api.task import Verdict
+from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, DeviceStrategy, Stock
+from agenttask.domain.nearest import did_you_mean, listed, quoted
+
+MAX_VERDICT: Final = 256
+TORCH_KINDS: Final = ("cuda", "cpu")
+"""In the order of wish of a model in the runner."""
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """Where a task goes: a class, or (`chosen` is None) the reason it waits for; `reason` is the sentence for status."""
+
+    chosen: DeviceClass | None
+    waiting: Reason | None = None
+    reason: str
+    considered: tuple[Verdict, ...] = ()
+
+
+def place(wished: Sequence[str], strategy: DeviceStrategy, inventory: Sequence[Stock]) -> Placement:
+    """Choose a class; a task that wishes none takes what the installation defines, in its order.
+
+    Raises:
+        DeviceUnavailable: waiting is pointless, or the strategy is broken.
+    """
+    classes = {stock.class_.name: stock.class_ for stock in inventory}
+    unknown = next((name for name in wished if name not in classes), None)
+    if unknown is not None:
+        reason = f"no device class is called {quoted(unknown)}; the installation defines: {listed(classes)}{did_you_mean(unknown, classes)}"
+        return Placement(chosen=None, waiting=Reason.UNKNOWN_CLASS, reason=reason)
+    if not classes:
+        return Placement(chosen=None, waiting=Reason.UNKNOWN_CLASS, reason="the installation defines no device class")
+    ranked = _ranked(strategy, DeviceRequest(classes=tuple(wished) or tuple(classes)), inventory)
+    considered = tuple(Verdict(class_=choice.class_, verdict=choice.verdict) for choice in ranked)
+    best = next((choice for choice in ranked if choice.usable), None)
+    if best is None:
+        verdicts = "; ".join(f"{choice.class_}: {choice.verdict}" for choice in ranked) or "the strategy considers no class"
+        return Placement(chosen=None, waiting=Reason.WAITING_FOR_DEVICE, reason=verdicts, considered=considered)
+    return Placement(chosen=classes[best.class_], reason=_because(best, ranked), considered=considered)
+
+
+def torch_device(strategy: DeviceStrategy, kinds: Collection[str]) -> str:
+    """The torch device (`cpu`, `cuda`) that a model is loaded on, of those that this process has.
+
+    Raises:
+        DeviceUnavailable: the strategy takes none of them.
+    """
+    inventory = tuple(Stock(class_=DeviceClass(name=kind, kind=kind)) for kind in TORCH_KINDS if kind in kinds)
+    try:
+        placement = place((), strategy, inventory)
+    except DeviceUnavailable as error:
+        raise DeviceUnavailable(f"no torch device of this process suits (it has {listed(kinds)}): {error}") from error
+    if placement.chosen is None:
+        raise DeviceUnavailable(f"no torch device of this process suits (it has {listed(kinds)}): {placement.reason}")
+    return placement.chosen.kind
+
+
+def _because(best: Choice, ranked: Sequence[Choice]) -> str:
+    """Why this class: its own verdict, and what spoke against those ranked above it."""
+    above = ranked[: ranked.index(best)]
+    return "; ".join([f"{choice.class_}: {choice.verdict}" for choice in (*above, best)])
+
+
+def _ranked(strategy: DeviceStrategy, request: DeviceRequest, inventory: Sequence[Stock]) -> tuple[Choice, ...]:
+    """The strategy's answer, if it is one."""
+    name = type(strategy).__name__
+    try:
+        answer: object = strategy.rank(request, inventory)
+    except AgentTaskError:
+        raise
+    except Exception as error:  # a stranger's code: whatever it raises is its failure, not the controller's
+        raise DeviceUnavailable(f"device strategy {name} failed: {type(error).__name__}: {shorten(str(error), MAX_VERDICT)}") from error
+    if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
+        raise DeviceUnavailable(f"device strategy {name} is broken: it answers {type(answer).__name__}, not a list of choices")
+    known = {stock.class_.name for stock in inventory}
+    return tuple(_checked(name, choice, known) for choice in answer)
+
+
+def _checked(strategy: str, choice: object, known: Collection[str]) -> Choice:
+    if not isinstance(choice, Choice) or not isinstance(choice.verdict, str):
+        raise DeviceUnavailable(f"device strategy {strategy} is broken: {quoted(choice)} is no choice")
+    if choice.class_ not in known:
+        raise DeviceUnavailable(f"device strategy {strategy} is broken: it chooses {quoted(choice.class_)}; there are: {listed(known)}")
+    return Choice(class_=choice.class_, usable=bool(choice.usable), verdict=shorten(choice.verdict, MAX_VERDICT))

@@ -1,0 +1,82 @@
+"""The steps of a task as status shows them, from the runner's report.
+
+Indexes beyond the spec are skipped, and times are held between the container's start and its end: the report is
+written by the pod.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agenttask.api.reasons import StepPhase
+from agenttask.api.report import Report, StepReport
+from agenttask.api.steps import Step
+from agenttask.api.task import StepStatus, UsageStatus
+from agenttask.domain import moment
+from agenttask.domain.observation import SeenPod
+
+_PHASES: Final = {"S": StepPhase.SUCCEEDED, "F": StepPhase.FAILED, "R": StepPhase.RUNNING, "K": StepPhase.SKIPPED}
+_RAN: Final = (StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.RUNNING)
+
+
+def steps_of(steps: Sequence[Step], report: Report | None, pod: SeenPod | None, *, ended: bool, now: float) -> tuple[StepStatus, ...]:
+    """Every step in the order of the spec; once the attempt has ended none is left pending or running."""
+    told = {step.index: step for step in report.steps} if report is not None else {}
+    first, last = _span(pod, now)
+    began = report.started / 1000 if report is not None and report.started else first
+    if not first - moment.GRAIN <= began <= last:
+        began = first
+
+    def shown(index: int, step: Step) -> StepStatus:
+        one = told.get(index)
+        if one is None:
+            return StepStatus(name=step.name, phase=StepPhase.SKIPPED if ended else StepPhase.PENDING)
+        return _shown(step.name, one, began, last, ended=ended)
+
+    return tuple(shown(index, step) for index, step in enumerate(steps))
+
+
+def _shown(name: str, one: StepReport, began: float, last: float, *, ended: bool) -> StepStatus:
+    phase = _PHASES[one.code]
+    if phase not in _RAN:
+        return StepStatus(name=name, phase=phase, message=one.message or None)
+    started = min(began + one.started_ms / 1000, last)
+    finished = min(started + one.duration_ms / 1000, last)
+    message = one.message
+    if phase is StepPhase.RUNNING:
+        if not ended:
+            return StepStatus(name=name, phase=phase, started_at=moment.render_exact(started), message=message or None)
+        phase, finished, message = StepPhase.FAILED, last, message or "it was running when the attempt ended"
+    return StepStatus(
+        name=name,
+        phase=phase,
+        started_at=moment.render_exact(started),
+        finished_at=moment.render_exact(finished),
+        message=message or None,
+    )
+
+
+def _span(pod: SeenPod | None, now: float) -> tuple[float, float]:
+    """From the container's start to its end, which may lie in the second that its whole number hides."""
+    if pod is None:
+        return now, now
+    first = pod.started or pod.created or now
+    end = pod.terminated.finished if pod.terminated is not None else None
+    return first, max(first, now if end is None else end + moment.GRAIN)
+
+
+def progress_of(steps: Sequence[StepStatus]) -> str | None:
+    """Succeeded steps of all steps, as `3/5`."""
+    return f"{sum(step.phase is StepPhase.SUCCEEDED for step in steps)}/{len(steps)}" if steps else None
+
+
+def usage_of(report: Report | None) -> UsageStatus | None:
+    """Calls and tokens, if there was a call."""
+    if report is None or not report.usage.calls:
+        return None
+    usage = report.usage
+    return UsageStatus(
+        calls=usage.calls,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.input_tokens + usage.output_tokens,
+    )

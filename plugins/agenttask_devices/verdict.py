@@ -1,0 +1,44 @@
+"""What a strategy says of a class: the sentence that a user reads in `status.device.considered`."""
+
+from collections.abc import Mapping, Sequence
+
+from agenttask.plugin.device import Choice, DeviceRequest, Stock
+
+
+def wished(request: DeviceRequest, inventory: Sequence[Stock]) -> tuple[Stock, ...]:
+    """The wished classes with their stock, in order of wish."""
+    by_name = {stock.class_.name: stock for stock in inventory}
+    return tuple(by_name[name] for name in request.classes)
+
+
+def judge(stock: Stock) -> Choice:
+    """Whether a task fits now, and why; an unknown stock fits, the scheduler finds out."""
+    return Choice(class_=stock.class_.name, usable=stock.free is None or stock.free > 0, verdict=_sentence(stock))
+
+
+def passed_over(stock: Stock, reason: str) -> Choice:
+    """A class that the strategy does not take, whatever its stock."""
+    return Choice(class_=stock.class_.name, usable=False, verdict=reason)
+
+
+def kinds(stocks: Sequence[Stock]) -> str:
+    """The classes and their kinds, for a message: `gpu (cuda), small (cpu)`."""
+    return ", ".join(f"{stock.class_.name} ({stock.class_.kind})" for stock in stocks) or "none"
+
+
+def _sentence(stock: Stock) -> str:
+    what = _resources(stock.class_.resources)
+    if stock.total == 0:
+        return f"no node offers {what}" if what else f"no node matches {_selector(stock.class_.node_selector)}"
+    if stock.free is None or stock.total is None:
+        return f"{what} not counted, left to the scheduler" if what else "needs no device"
+    return f"all {stock.total} {what} in use" if stock.free == 0 else f"{stock.free} of {stock.total} {what} free"
+
+
+def _resources(resources: Mapping[str, int]) -> str:
+    """`nvidia.com/gpu`, or `2 x nvidia.com/gpu` where a task takes more than one."""
+    return " + ".join(name if amount == 1 else f"{amount} x {name}" for name, amount in sorted(resources.items()) if amount > 0)
+
+
+def _selector(selector: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(selector.items())) or "(there is no schedulable node)"
