@@ -30,9 +30,10 @@ class _Call(Struct, frozen=True, kw_only=True):
     """A model call that has no answer yet; `outer` is the span that it was made in."""
 
     ref: SpanRef
-    outer: SpanRef | None
+    outer: SpanRef
     model: ModelDocument
     operation: str
+    max_tokens: int | None
     start: int
 
 
@@ -121,11 +122,17 @@ class Tracing(NullObserver):
         )
         self._current.set(self._run)
 
-    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation) -> None:
+    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
         """The call's ids, and its start."""
         ref = self._ref(names.call_id(call))
-        outer = self._ref(names.step_id(step))
-        self._calls[call] = _Call(ref=ref, outer=outer, model=model, operation=_OPERATIONS[operation], start=self._now())
+        self._calls[call] = _Call(
+            ref=ref,
+            outer=self._ref(names.step_id(step)),
+            model=model,
+            operation=_OPERATIONS[operation],
+            max_tokens=max_tokens,
+            start=self._now(),
+        )
         self._current.set(ref)
 
     def model_call_ended(
@@ -174,6 +181,8 @@ def _call_attributes(asked: _Call, usage: Usage, finish_reason: str | None, answ
         Attribute.MODEL: asked.model.name,
         Attribute.REQUEST_MODEL: asked.model.model,
     }
+    if asked.max_tokens is not None:
+        found[Attribute.MAX_TOKENS] = asked.max_tokens
     if answered_by:
         found[Attribute.RESPONSE_MODEL] = answered_by
     if finish_reason:

@@ -7,12 +7,12 @@ import time
 
 import pytest
 from opentelemetry import trace
+from tests.fakes.otlp_sink import OtlpSink
 
 from agenttask.telemetry.ids import SpanRef, span_ref
 from agenttask.telemetry.quiet import LOGGERS
 from agenttask.telemetry.setup import configure
 from agenttask.telemetry.span import FinishedSpan, SpanKind
-from tests.fakes.otlp_sink import OtlpSink
 
 UID = "0b6c6a9e-7d0f-4f5e-9d55-5d8f7f4c1e11"
 ROOT, CHILD = span_ref(UID, 0, "task"), span_ref(UID, 1, "pod")
@@ -123,7 +123,8 @@ def test_the_global_provider_is_left_alone(sink):
 
 
 @pytest.mark.parametrize(
-    "bad", [pytest.param({"status": 503}, id="busy"), pytest.param({"status": 400}, id="refusing"), pytest.param({"delay": 30.0}, id="silent")]
+    "bad",
+    [pytest.param({"status": 503}, id="busy"), pytest.param({"status": 400}, id="refusing"), pytest.param({"delay": 30.0}, id="silent")],
 )
 def test_a_bad_collector_costs_one_warning_and_three_seconds_at_the_end(bad, caplog, monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
