@@ -1,0 +1,32 @@
+{{/* The controller's config.yaml; its keys are those of controller/settings.py, and a test loads the one with the other. */}}
+{{- define "agenttask.config" -}}
+{{- $classes := list -}}
+{{- $names := list -}}
+{{- range .Values.deviceClasses -}}
+{{- if has .name $names -}}
+{{- fail (printf "deviceClasses has %q twice" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range .Values.defaultDeviceClasses -}}
+{{- if not (has . $names) -}}
+{{- fail (printf "defaultDeviceClasses names %q, which is none of deviceClasses: %s" . (join ", " $names)) -}}
+{{- end -}}
+{{- end -}}
+{{- $runner := include "agenttask.image" (dict "context" . "image" .Values.images.runner) -}}
+{{- $torch := include "agenttask.image" (dict "context" . "image" .Values.images.runnerTorch) -}}
+{{- $images := dict "runner" $runner "runnerTorch" $torch "pullPolicy" .Values.images.pullPolicy "pullSecrets" .Values.images.pullSecrets -}}
+{{- dict
+  "namespaces" (include "agenttask.namespaces" . | fromJsonArray)
+  "images" $images
+  "nodes" .Values.rbac.nodes
+  "deviceClasses" .Values.deviceClasses
+  "defaultDeviceClasses" .Values.defaultDeviceClasses
+  "taskDefaults" .Values.taskDefaults
+  "secretGlobs" .Values.secretGlobs
+  "credentialImages" (default (list $runner $torch) .Values.credentialImages)
+  "plugins" .Values.plugins
+  "telemetry" .Values.telemetry
+  "logging" .Values.logging
+| toYaml -}}
+{{- end -}}

@@ -1,0 +1,16 @@
+{{/* All that the controller may do in a watched namespace. No Secrets, no wildcard, no exec; a test reads this. */}}
+{{- define "agenttask.rules" -}}
+- apiGroups: [agenttask.dev]
+  resources: [agenttasks, agentmodels]
+  verbs: [get, list, watch]
+- apiGroups: [agenttask.dev]
+  resources: [agenttasks/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, delete]
+# To tell a task that waits for its input from one that can start.
+- apiGroups: [""]
+  resources: [configmaps, persistentvolumeclaims]
+  verbs: [list, watch]
+{{- end -}}
