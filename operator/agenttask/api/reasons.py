@@ -1,6 +1,6 @@
 """Every phase, condition type and reason that a task can show, with the sentence that documents it.
 
-`docs/reasons.md` is generated from here; a test fails when they differ. Waiting reasons are never terminal by
+`docs/reference/reasons.md` is generated from here; a test fails when they differ. Waiting reasons are never terminal by
 themselves: they end when the missing thing appears, or at `pendingDeadlineSeconds`.
 """
 

@@ -1,0 +1,211 @@
+"""Writes docs/reference/: the fields of both kinds, phases and reasons, the chart's values, each from its only source.
+
+Run it after changing a CRD, api/reasons.py or the chart's values; a test compares what is committed with what it makes.
+With `--check` it writes nothing and exits 1 when a file is not current.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS, Phase, Reason, StepPhase
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+CHART = ROOT / "charts" / "agenttask-operator"
+NOTICE = "<!-- Made by docs/generate.py; do not edit. -->"
+NO_DEFAULT = object()
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file name."""
+    return {
+        "agenttask.md": kind_page("AgentTask", "agenttasks"),
+        "agentmodel.md": kind_page("AgentModel", "agentmodels"),
+        "reasons.md": reasons_page(),
+        "chart-values.md": values_page(),
+    }
+
+
+def kind_page(kind: str, plural: str) -> str:
+    """The fields of one kind."""
+    crd = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
+    version = crd["spec"]["versions"][0]
+    names = crd["spec"]["names"]
+    schema = version["schema"]["openAPIV3Schema"]
+    known_as = f"`{crd['spec']['group']}/{version['name']}`, short name `{names['shortNames'][0]}`, category `{names['categories'][0]}`."
+    on_a_cluster = f"The same on a cluster: `kubectl explain {names['singular']}.spec --recursive`."
+    lines = [f"# {kind}", "", schema["description"], "", f"{known_as} {on_a_cluster}"]
+    for part in ("spec", "status"):
+        if part in schema["properties"]:
+            node = schema["properties"][part]
+            rows = [_field_row(path, each, required=required) for path, each, required in _fields(node)]
+            lines += ["", f"## {part}", "", node["description"], "", *_table(("Field", "Type", "Default", "Meaning"), rows)]
+    rules = [[f"`{path or 'the whole object'}`", rule["message"]] for path, rule in _rules(schema)]
+    lines += ["", "## Rules", "", "What the API server checks beyond types and bounds.", "", *_table(("Of", "Rule"), rules)]
+    return _page(lines)
+
+
+def reasons_page() -> str:
+    """Phases and reasons with their sentences."""
+    on_the_way = [reason for reason in Reason if reason not in WAITING_REASONS and reason not in TERMINAL_REASONS]
+    phases = " → ".join(f"`{phase}`" for phase in Phase if not phase.terminal)
+    final = " or ".join(f"`{phase}`" for phase in Phase if phase.terminal)
+    of_steps = ", ".join(f"`{phase}`" for phase in StepPhase)
+    lines = [
+        "# Phases and reasons",
+        "",
+        f"A task is {phases} and ends {final}, which never changes. A step is one of {of_steps}.",
+        "`status.reason` says why, `status.message` what to do about it.",
+    ]
+    for title, note, reasons in (
+        (
+            "Waiting",
+            "Never the end by themselves: they end when the missing thing appears, or at `pendingDeadlineSeconds`.",
+            WAITING_REASONS,
+        ),
+        ("On the way", "Nothing is wrong.", on_the_way),
+        ("Final", "Why a task ended; `Succeeded` is the one good end.", TERMINAL_REASONS),
+    ):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            note,
+            "",
+            *_table(("Reason", "Meaning"), [[f"`{reason}`", reason.describe()] for reason in reasons]),
+        ]
+    return _page(lines)
+
+
+def values_page() -> str:
+    """The chart's values: meaning from the schema, defaults from values.yaml."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = []
+    for path, node in _values(schema, schema["$defs"]):
+        default = _at(values, path)
+        shown = "" if default is NO_DEFAULT or (isinstance(default, dict) and "properties" in node) else _code(default)
+        rows.append([f"`{path}`", _type(node), shown, node.get("description", "")])
+    head = "`helm install agents charts/agenttask-operator --set key=value`. A value that is not listed here is refused, with its path."
+    return _page(["# Values of the chart", "", head, "", *_table(("Value", "Type", "Default", "Meaning"), rows)])
+
+
+def _fields(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """Every field below a node of a CRD: path, schema, whether it is required."""
+    for name, child in node.get("properties", {}).items():
+        here = f"{path}.{name}" if path else name
+        yield here, child, name in node.get("required", [])
+        inner, below = child, here
+        while "items" in inner:
+            inner, below = inner["items"], below + "[]"
+        yield from _fields(inner, below)
+
+
+def _rules(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for rule in node.get("x-kubernetes-validations", []):
+        yield path + rule.get("fieldPath", "") if path else rule.get("fieldPath", "").removeprefix("."), rule
+    for name, child in node.get("properties", {}).items():
+        yield from _rules(child, f"{path}.{name}" if path else name)
+    if "items" in node:
+        yield from _rules(node["items"], path + "[]")
+
+
+def _values(node: Mapping[str, Any], defs: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every value of the chart in the order of the schema, references resolved."""
+    for name, child in node.get("properties", {}).items():
+        if name == "global":
+            continue  # a parent chart's, not ours
+        resolved, here = _resolved(child, defs), f"{path}.{name}" if path else name
+        yield here, resolved
+        inner, below = resolved, here
+        if "items" in resolved:
+            inner, below = _resolved(resolved["items"], defs), f"{here}[]"
+        yield from _values(inner, defs, below)
+
+
+def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**defs[node["$ref"].removeprefix("#/$defs/")], **node} if "$ref" in node else node
+
+
+def _at(values: Any, path: str) -> Any:
+    for name in path.split("."):
+        if not isinstance(values, dict) or name not in values:
+            return NO_DEFAULT
+        values = values[name]
+    return values
+
+
+def _field_row(path: str, node: Mapping[str, Any], *, required: bool) -> list[str]:
+    default = "required" if required else _code(node["default"]) if "default" in node else ""
+    return [f"`{path}`", _type(node), default, node["description"]]
+
+
+def _type(node: Mapping[str, Any]) -> str:
+    """The type in words, with what bounds it."""
+    if "enum" in node:
+        return " \\| ".join(f"`{value}`" for value in node["enum"])
+    match node["type"]:
+        case "array":
+            return f"list{_bounds(node, 'minItems', 'maxItems')}"
+        case "object" if isinstance(node.get("additionalProperties"), dict):
+            return f"map{_bounds(node, 'minProperties', 'maxProperties')}"
+        case "string" if node.get("format") == "date-time":
+            return "time"
+        case "string":
+            return f"text{_bounds(node, 'minLength', 'maxLength')}"
+        case "integer":
+            return f"integer{_bounds(node, 'minimum', 'maximum')}"
+    return str(node["type"])
+
+
+def _bounds(node: Mapping[str, Any], low: str, high: str) -> str:
+    least, most = node.get(low), node.get(high)
+    if most is None:
+        return ""
+    return f", {least} to {most}" if least is not None else f", at most {most}"
+
+
+def _code(value: object) -> str:
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) or not value else f"`{value}`"
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    return [_row(list(head)), _row(["---"] * len(head)), *(_row(row) for row in rows)]
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.split("\n")) for cell in cells) + " |"
+
+
+def _page(lines: list[str]) -> str:
+    return "\n".join([NOTICE, "", *lines]) + "\n"
+
+
+def stale(folder: Path = REFERENCE) -> list[str]:
+    """Names of the files in the folder that are not what this program makes, or that it does not make at all."""
+    made = pages()
+    there = {path.name: path.read_text() for path in folder.glob("*.md")}
+    generated = {name for name, text in there.items() if text.startswith(NOTICE)}
+    return sorted({name for name, text in made.items() if there.get(name) != text} | (generated - made.keys()))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or only say which are not current."""
+    if arguments == ["--check"]:
+        names = stale()
+        if names:
+            sys.stderr.write(f"not current: {', '.join(names)}; run python docs/generate.py\n")
+        return 1 if names else 0
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
