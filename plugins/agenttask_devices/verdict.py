@@ -29,10 +29,11 @@ def kinds(stocks: Sequence[Stock]) -> str:
 def _sentence(stock: Stock) -> str:
     what = _resources(stock.class_.resources)
     if stock.total == 0:
-        return f"no node offers {what}" if what else f"no node matches {_selector(stock.class_.node_selector)}"
+        return f"no node offers {what}" if what else _no_node(stock.class_.node_selector)
     if stock.free is None or stock.total is None:
         return f"{what} not counted, left to the scheduler" if what else "needs no device"
-    return f"all {stock.total} {what} in use" if stock.free == 0 else f"{stock.free} of {stock.total} {what} free"
+    counted = f"{stock.total} {what}".rstrip()
+    return f"all {counted} in use" if stock.free == 0 else f"{stock.free} of {counted} free"
 
 
 def _resources(resources: Mapping[str, int]) -> str:
@@ -40,5 +41,6 @@ def _resources(resources: Mapping[str, int]) -> str:
     return " + ".join(name if amount == 1 else f"{amount} x {name}" for name, amount in sorted(resources.items()) if amount > 0)
 
 
-def _selector(selector: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(selector.items())) or "(there is no schedulable node)"
+def _no_node(selector: Mapping[str, str]) -> str:
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(selector.items()))
+    return f"no node matches {labels}" if labels else "there is none"

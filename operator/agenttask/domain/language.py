@@ -45,7 +45,7 @@ _OUTSIDE: Final[dict[type[nodes.Node], str]] = {
     nodes.Include: "`include`",
     nodes.Import: "`import`",
     nodes.FromImport: "`import`",
-    nodes.ScopedEvalContextModifier: "`autoescape`",
+    nodes.Scope: "`autoescape`",
     nodes.NSRef: "a namespace",
 }
 

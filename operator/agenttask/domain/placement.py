@@ -1,4 +1,4 @@
-"""Placement: which device class a task's pod gets, and which torch device a model gets in the pod.
+"""Placement: which device class a task's pod gets.
 
 The strategy, a plugin, ranks; what it answers is checked here, because a stranger's plugin runs in the controller. A
 class that is not defined makes the task wait even where another wish would do: a misspelt `gpu` must not end on a CPU.
@@ -17,8 +17,6 @@ from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, DeviceSt
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 
 MAX_VERDICT: Final = 256
-TORCH_KINDS: Final = ("cuda", "cpu")
-"""In the order of wish of a model in the runner."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -50,22 +48,6 @@ def place(wished: Sequence[str], strategy: DeviceStrategy, inventory: Sequence[S
         verdicts = "; ".join(f"{choice.class_}: {choice.verdict}" for choice in ranked) or "the strategy considers no class"
         return Placement(chosen=None, waiting=Reason.WAITING_FOR_DEVICE, reason=verdicts, considered=considered)
     return Placement(chosen=classes[best.class_], reason=_because(best, ranked), considered=considered)
-
-
-def torch_device(strategy: DeviceStrategy, kinds: Collection[str]) -> str:
-    """The torch device (`cpu`, `cuda`) that a model is loaded on, of those that this process has.
-
-    Raises:
-        DeviceUnavailable: the strategy takes none of them.
-    """
-    inventory = tuple(Stock(class_=DeviceClass(name=kind, kind=kind)) for kind in TORCH_KINDS if kind in kinds)
-    try:
-        placement = place((), strategy, inventory)
-    except DeviceUnavailable as error:
-        raise DeviceUnavailable(f"no torch device of this process suits (it has {listed(kinds)}): {error}") from error
-    if placement.chosen is None:
-        raise DeviceUnavailable(f"no torch device of this process suits (it has {listed(kinds)}): {placement.reason}")
-    return placement.chosen.kind
 
 
 def _because(best: Choice, ranked: Sequence[Choice]) -> str:
