@@ -1,0 +1,65 @@
+"""Where things live on the API server. A namespace of None is all namespaces."""
+
+from agenttask.api.constants import API_VERSION, MODEL_PLURAL, TASK_PLURAL
+
+_CORE = "/api/v1"
+_OURS = f"/apis/{API_VERSION}"
+
+
+def _collection(root: str, namespace: str | None, plural: str) -> str:
+    return f"{root}/{plural}" if namespace is None else f"{root}/namespaces/{namespace}/{plural}"
+
+
+def pods_path(namespace: str | None) -> str:
+    """The pods of a namespace."""
+    return _collection(_CORE, namespace, "pods")
+
+
+def pod_path(namespace: str, name: str) -> str:
+    """One pod."""
+    return f"{pods_path(namespace)}/{name}"
+
+
+def tasks_path(namespace: str | None) -> str:
+    """The AgentTasks of a namespace."""
+    return _collection(_OURS, namespace, TASK_PLURAL)
+
+
+def task_path(namespace: str, name: str) -> str:
+    """One AgentTask."""
+    return f"{tasks_path(namespace)}/{name}"
+
+
+def models_path(namespace: str | None) -> str:
+    """The AgentModels of a namespace."""
+    return _collection(_OURS, namespace, MODEL_PLURAL)
+
+
+def model_path(namespace: str, name: str) -> str:
+    """One AgentModel."""
+    return f"{models_path(namespace)}/{name}"
+
+
+def nodes_path() -> str:
+    """The nodes."""
+    return f"{_CORE}/nodes"
+
+
+def configmaps_path(namespace: str | None) -> str:
+    """The ConfigMaps of a namespace."""
+    return _collection(_CORE, namespace, "configmaps")
+
+
+def configmap_path(namespace: str, name: str) -> str:
+    """One ConfigMap."""
+    return f"{configmaps_path(namespace)}/{name}"
+
+
+def pvcs_path(namespace: str | None) -> str:
+    """The PersistentVolumeClaims of a namespace."""
+    return _collection(_CORE, namespace, "persistentvolumeclaims")
+
+
+def pvc_path(namespace: str, name: str) -> str:
+    """One PersistentVolumeClaim."""
+    return f"{pvcs_path(namespace)}/{name}"
