@@ -21,6 +21,8 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "agenttask"
 ANNOTATION_DOCUMENT: Final = f"{GROUP}/document"
 """The task document (api/document.py), mounted by the downward API: no environment expansion touches it."""
+ANNOTATION_DEVICE: Final = f"{GROUP}/device"
+"""Why the pod got its device class, as `status.device` will show it: a controller that starts anew reads it back."""
 
 CONTAINER: Final = "runner"
 DOCUMENT_DIR: Final = "/etc/agenttask"

@@ -9,6 +9,7 @@ AgentTaskError
 │   │   └── OutOfMemory       a process was killed for its memory
 │   ├── ModelRejected         the endpoint refused, or answered garbage
 │   ├── DeviceUnavailable     the device insisted on is not there
+│   ├── PodRejected           the pod that would be made leaves the rules
 │   └── OutputTooLarge        larger than the channel holds
 └── RetryableError            the same input may succeed later
     ├── ModelUnavailable      refused connection, time-out, server error
@@ -77,6 +78,12 @@ class DeviceUnavailable(PermanentError):
     """The device that was insisted on is not there."""
 
     reason = Reason.DEVICE_UNAVAILABLE
+
+
+class PodRejected(PermanentError):
+    """The pod that would be made leaves the rules of `verify`, or the API server refused it."""
+
+    reason = Reason.POD_REJECTED
 
 
 class OutputTooLarge(PermanentError):

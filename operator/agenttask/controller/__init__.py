@@ -1,0 +1,1 @@
+"""The program that turns AgentTasks into pods, and pods into status."""

@@ -1,0 +1,88 @@
+"""What the admin decided for every task: images, device classes, defaults and what tasks may reach."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from agenttask.api.model import AgentModelSpec
+from agenttask.api.task import Quantity, ResourceList, Resources
+from agenttask.domain.device import DeviceClass
+
+LOCAL_CLIENT = "local"
+"""The LLM client that computes in the pod, and so needs the image with torch."""
+Name = Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class Section(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Base of all settings: an unknown key is an error."""
+
+
+class Images(Section, frozen=True, kw_only=True):
+    """Images of task pods; `runnerTorch` for tasks with a local model."""
+
+    runner: Annotated[str, Meta(min_length=1)] = "agenttask/runner:latest"
+    runner_torch: Annotated[str, Meta(min_length=1)] = "agenttask/runner-torch:latest"
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[Name, ...] = ()
+
+
+class TaskDefaults(Section, frozen=True, kw_only=True):
+    """For tasks that say nothing in `pod.resources`; `scratch` is the size of the pod's /tmp."""
+
+    resources: Resources = Resources(
+        requests=ResourceList(cpu="100m", memory="128Mi", ephemeral_storage="128Mi"),
+        limits=ResourceList(cpu="2", memory="2Gi", ephemeral_storage="2Gi"),
+    )
+    scratch: Quantity = "512Mi"
+
+
+class ExtraPlugins(Section, frozen=True, kw_only=True):
+    """Names that only plugins in the runner image have; the controller lets them pass."""
+
+    step_kinds: tuple[Name, ...] = ()
+    llm_clients: tuple[Name, ...] = ()
+    threading: tuple[Name, ...] = ()
+    model_factories: tuple[Name, ...] = ()
+
+
+class Plugins(Section, frozen=True, kw_only=True):
+    """`allowedDistributions` load in the controller, with its rights."""
+
+    allowed_distributions: tuple[Name, ...] = ("agenttask",)
+    extra: ExtraPlugins = ExtraPlugins()
+
+
+class Installation(Section, frozen=True, kw_only=True):
+    """The part of the settings that decides about tasks."""
+
+    images: Images = Images()
+    device_classes: tuple[DeviceClass, ...] = (DeviceClass(name="cpu"),)
+    default_device_classes: tuple[str, ...] = ("cpu",)
+    task_defaults: TaskDefaults = TaskDefaults()
+    secret_globs: tuple[Name, ...] = ()
+    credential_images: tuple[Name, ...] = ()
+    """Globs of the images that may get model credentials; empty: the images of this installation."""
+    plugins: Plugins = Plugins()
+
+    def image_for(self, wished: str | None, device: DeviceClass | None, models: Sequence[AgentModelSpec]) -> str:
+        """The pod's image: the task's own, the device class's, the one with torch for local models, the small one."""
+        if wished is not None:
+            return wished
+        if device is not None and device.image:
+            return device.image
+        return self.images.runner_torch if any(model.client == LOCAL_CLIENT for model in models) else self.images.runner
+
+    def device_class(self, name: str) -> DeviceClass | None:
+        """The class of this name."""
+        return next((one for one in self.device_classes if one.name == name), None)
+
+    def may_hold_credentials(self, image: str) -> bool:
+        """Whether an image may get a model's credential."""
+        own = [self.images.runner, self.images.runner_torch, *(one.image for one in self.device_classes if one.image)]
+        return any(fnmatchcase(image, glob) for glob in self.credential_images) if self.credential_images else image in own
+
+    def may_name_secret(self, name: str) -> bool:
+        """Whether a task may name this Secret."""
+        return any(fnmatchcase(name, glob) for glob in self.secret_globs)

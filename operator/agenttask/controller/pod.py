@@ -1,0 +1,240 @@
+"""The pod of one attempt, as bytes ready to POST: DESIGN.md §4 "Pod", §3 "Secrets".
+
+Variables of `pod.env` are no variables of the container: `LD_PRELOAD` there would run the task's code beside the model
+credentials. The runner reads them from the task document and gives them to commands only.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from agenttask.api import constants as c
+from agenttask.api.document import DeviceDocument, ModelDocument, SecretVariable, TaskDocument, TaskRef, encode
+from agenttask.api.model import AgentModelSpec
+from agenttask.api.steps import SecretKeyRef
+from agenttask.api.task import AgentTaskSpec, DeviceStatus
+from agenttask.controller.installation import Installation
+from agenttask.controller.pod_name import pod_name
+from agenttask.controller.resources import requirements
+from agenttask.domain.deadlines import backstop_seconds
+from agenttask.domain.device import DeviceClass
+from agenttask.domain.observation import SeenTask
+
+COMMAND: Final = "agenttask-runner"
+GRACE_SECONDS: Final = 30
+NODE_TOLERATION_SECONDS: Final = 30
+_MAX_LABEL: Final = 63
+_encode_json: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class PodRequest(Struct, frozen=True, kw_only=True):
+    """Everything that a pod is made from; `environment` are further plain variables (tracing)."""
+
+    task: SeenTask
+    spec: AgentTaskSpec
+    attempt: int
+    models: Mapping[str, AgentModelSpec]
+    device: DeviceStatus
+    device_class: DeviceClass | None
+    environment: Mapping[str, str]
+
+
+class _Variable(Struct, frozen=True, kw_only=True):
+    """A container variable whose value the kubelet reads from a Secret."""
+
+    name: str
+    secret: SecretKeyRef
+
+
+def build(request: PodRequest, installation: Installation) -> bytes:
+    """The pod's JSON.
+
+    Raises:
+        InvalidTask: the task document is larger than an annotation may be.
+    """
+    task, spec = request.task, request.spec
+    meta = task.metadata
+    credentials = _credentials(request.models)
+    secrets, secret_variables = _secrets(spec)
+    document = TaskDocument(
+        task=TaskRef(name=meta.name, namespace=meta.namespace, uid=meta.uid, created=meta.creation_timestamp),
+        attempt=request.attempt,
+        spec=spec,
+        models=tuple(_model(name, model, credentials) for name, model in request.models.items()),
+        secrets=secrets,
+        device=_device(request),
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(meta.name, meta.uid, request.attempt),
+            "namespace": meta.namespace,
+            "labels": {
+                c.LABEL_TASK_UID: meta.uid,
+                c.LABEL_TASK_NAME: meta.name[:_MAX_LABEL].rstrip("-."),
+                c.LABEL_ATTEMPT: str(request.attempt),
+                c.LABEL_MANAGED_BY: c.MANAGED_BY,
+            },
+            "annotations": {
+                c.ANNOTATION_DOCUMENT: encode(document),
+                c.ANNOTATION_DEVICE: _encode_json(request.device).decode(),
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": c.API_VERSION,
+                    "kind": c.TASK_KIND,
+                    "name": meta.name,
+                    "uid": meta.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "spec": _pod_spec(request, installation, [*credentials.values(), *secret_variables]),
+    }
+    return _encode_json(pod)
+
+
+def _pod_spec(request: PodRequest, installation: Installation, secrets: Sequence[_Variable]) -> dict[str, Any]:
+    device, spec = request.device_class, request.spec
+    volumes, mounts = _volumes(spec, installation)
+    image = installation.image_for(spec.pod.image, device, list(request.models.values()))
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": backstop_seconds(spec),
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": c.POD_UID,
+            "runAsGroup": c.POD_UID,
+            "fsGroup": c.POD_UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": {**spec.pod.node_selector, **(device.node_selector if device is not None else {})},
+        "tolerations": [
+            *(
+                {
+                    "key": f"node.kubernetes.io/{taint}",
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": NODE_TOLERATION_SECONDS,
+                }
+                for taint in ("not-ready", "unreachable")
+            ),
+            *(device.tolerations if device is not None else ()),
+        ],
+        "volumes": volumes,
+        "containers": [
+            {
+                "name": c.CONTAINER,
+                "image": image,
+                "imagePullPolicy": installation.images.pull_policy,
+                "command": [COMMAND],
+                "env": _environment(request.environment, secrets),
+                "resources": requirements(spec, installation.task_defaults, device),
+                "volumeMounts": mounts,
+                "workingDir": c.WORKSPACE_PATH,
+                "terminationMessagePath": c.TERMINATION_PATH,
+                "terminationMessagePolicy": "File",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": True,
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+            }
+        ],
+    }
+    if installation.images.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in installation.images.pull_secrets]
+    return pod
+
+
+def _environment(plain: Mapping[str, str], secrets: Sequence[_Variable]) -> list[dict[str, Any]]:
+    """`$$` keeps the kubelet from expanding `$(NAME)` in a value."""
+    own = {"HOME": c.SCRATCH_PATH, "TMPDIR": c.SCRATCH_PATH}
+    return [
+        *({"name": name, "value": value.replace("$", "$$")} for name, value in (own | dict(plain)).items()),
+        *(
+            {"name": one.name, "valueFrom": {"secretKeyRef": {"name": one.secret.name, "key": one.secret.key, "optional": False}}}
+            for one in secrets
+        ),
+    ]
+
+
+def _volumes(spec: AgentTaskSpec, installation: Installation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "workspace", "emptyDir": {"sizeLimit": spec.workspace.size_limit}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": installation.task_defaults.scratch}},
+        {
+            "name": "document",
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": c.DOCUMENT_PATH.removeprefix(f"{c.DOCUMENT_DIR}/"),
+                        "fieldRef": {"fieldPath": f"metadata.annotations['{c.ANNOTATION_DOCUMENT}']"},
+                    }
+                ]
+            },
+        },
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "workspace", "mountPath": c.WORKSPACE_PATH},
+        {"name": "scratch", "mountPath": c.SCRATCH_PATH},
+        {"name": "document", "mountPath": c.DOCUMENT_DIR, "readOnly": True},
+    ]
+    for index, one in enumerate(spec.inputs):
+        volume = f"input-{index}"  # its own name may be too long for a volume's
+        if one.config_map is not None:
+            volumes.append({"name": volume, "configMap": {"name": one.config_map.name, "optional": False}})
+        elif one.persistent_volume_claim is not None:
+            claim = {"claimName": one.persistent_volume_claim.claim_name, "readOnly": True}
+            volumes.append({"name": volume, "persistentVolumeClaim": claim})
+        mounts.append({"name": volume, "mountPath": f"{c.INPUTS_PATH}/{one.name}", "readOnly": True})
+    return volumes, mounts
+
+
+def _credentials(models: Mapping[str, AgentModelSpec]) -> dict[str, _Variable]:
+    """One variable for each model that has a credential."""
+    holders = [(name, model.credentials.secret_key_ref) for name, model in models.items() if model.credentials is not None]
+    return {name: _Variable(name=f"{c.ENV_CREDENTIAL_PREFIX}{index}", secret=ref) for index, (name, ref) in enumerate(holders)}
+
+
+def _secrets(spec: AgentTaskSpec) -> tuple[tuple[SecretVariable, ...], list[_Variable]]:
+    """Which step gets which variable, and the variables."""
+    named: list[SecretVariable] = []
+    variables: list[_Variable] = []
+    for step in spec.steps:
+        for wished in step.exec.env if step.exec is not None else ():
+            if wished.secret_key_ref is not None:
+                variable = f"{c.ENV_SECRET_PREFIX}{len(variables)}"
+                named.append(SecretVariable(step=step.name, name=wished.name, env=variable))
+                variables.append(_Variable(name=variable, secret=wished.secret_key_ref))
+    return tuple(named), variables
+
+
+def _model(name: str, model: AgentModelSpec, credentials: Mapping[str, _Variable]) -> ModelDocument:
+    return ModelDocument(
+        name=name,
+        client=model.client,
+        model=model.model,
+        endpoint=model.endpoint,
+        credential_env=credentials[name].name if name in credentials else None,
+        timeouts=model.timeouts,
+        local=model.local,
+        parameters=model.parameters,
+    )
+
+
+def _device(request: PodRequest) -> DeviceDocument:
+    one = request.device_class
+    if one is None:
+        return DeviceDocument(strategy=request.spec.device.strategy)
+    return DeviceDocument(class_=one.name, kind=one.kind, strategy=request.spec.device.strategy)

@@ -1,0 +1,235 @@
+"""Pods and nodes as the API server sends them, only the fields that decisions need, and their projections.
+
+msgspec skips what is not named here, so a watch event of 3 KB costs microseconds and leaves 0.3 KB behind.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from agenttask.api.constants import ANNOTATION_DEVICE, CONTAINER, LABEL_ATTEMPT, TASK_KIND
+from agenttask.api.meta import ObjectMeta, OwnerReference
+from agenttask.api.task import DeviceStatus
+from agenttask.domain import moment
+from agenttask.domain.observation import SeenPod, Terminated
+from agenttask.domain.stock import NodeView, UsedView
+
+
+class Wire(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Base of what is only read."""
+
+
+class TerminatedState(Wire, frozen=True, kw_only=True):
+    """v1.ContainerStateTerminated."""
+
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class WaitingState(Wire, frozen=True, kw_only=True):
+    """v1.ContainerStateWaiting."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class RunningState(Wire, frozen=True, kw_only=True):
+    """v1.ContainerStateRunning."""
+
+    started_at: str | None = None
+
+
+class ContainerState(Wire, frozen=True, kw_only=True):
+    """v1.ContainerState."""
+
+    waiting: WaitingState | None = None
+    running: RunningState | None = None
+    terminated: TerminatedState | None = None
+
+
+class ContainerStatus(Wire, frozen=True, kw_only=True):
+    """v1.ContainerStatus."""
+
+    name: str = ""
+    state: ContainerState = ContainerState()
+
+
+class PodCondition(Wire, frozen=True, kw_only=True):
+    """v1.PodCondition."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class PodStatus(Wire, frozen=True, kw_only=True):
+    """v1.PodStatus."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: tuple[PodCondition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class ContainerResources(Wire, frozen=True, kw_only=True):
+    """v1.ResourceRequirements; extended resources stand in the limits."""
+
+    limits: dict[str, str] = {}
+
+
+class PodContainer(Wire, frozen=True, kw_only=True):
+    """v1.Container."""
+
+    resources: ContainerResources = ContainerResources()
+
+
+class PodSpec(Wire, frozen=True, kw_only=True):
+    """v1.PodSpec."""
+
+    node_name: str = ""
+    containers: tuple[PodContainer, ...] = ()
+
+
+class PodAnnotations(Struct, frozen=True, kw_only=True, rename={"device": ANNOTATION_DEVICE}, gc=False):
+    """The one annotation that the controller reads back."""
+
+    device: str = ""
+
+
+class PodMeta(Wire, frozen=True, kw_only=True):
+    """Metadata of a pod. Its annotations are decoded one by one: the document is large, and read by the runner alone."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = {}
+    annotations: PodAnnotations = PodAnnotations()
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Pod(Wire, frozen=True, kw_only=True):
+    """v1.Pod."""
+
+    metadata: PodMeta = PodMeta()
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class NodeSpec(Wire, frozen=True, kw_only=True):
+    """v1.NodeSpec."""
+
+    unschedulable: bool = False
+
+
+class NodeStatus(Wire, frozen=True, kw_only=True):
+    """v1.NodeStatus."""
+
+    allocatable: dict[str, str] = {}
+
+
+class Node(Wire, frozen=True, kw_only=True):
+    """v1.Node."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class PartialObject(Wire, frozen=True, kw_only=True):
+    """meta.k8s.io/v1 PartialObjectMetadata."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
+_decode_device: Final = msgspec.json.Decoder(DeviceStatus).decode
+_COUNTED: Final = "/"
+"""Extended resources have a domain: `nvidia.com/gpu`; cpu and memory have none."""
+
+
+def owner_of(pod: Pod) -> str:
+    """The uid of the task that controls the pod, or nothing."""
+    return next((ref.uid for ref in pod.metadata.owner_references if ref.controller and ref.kind == TASK_KIND), "")
+
+
+def project(pod: Pod, *, gone: bool = False) -> SeenPod:
+    """What decisions need of a pod."""
+    meta, status = pod.metadata, pod.status
+    state = next((one.state for one in status.container_statuses if one.name == CONTAINER), ContainerState())
+    attempt = meta.labels.get(LABEL_ATTEMPT, "1")
+    return SeenPod(
+        name=meta.name,
+        uid=meta.uid,
+        owner=owner_of(pod),
+        attempt=int(attempt) if attempt.isascii() and attempt.isdigit() else 1,
+        created=moment.parse(meta.creation_timestamp),
+        node=pod.spec.node_name,
+        phase=status.phase,
+        reason=status.reason,
+        message=status.message,
+        deletion=moment.parse(meta.deletion_timestamp),
+        disrupted=any(one.type == "DisruptionTarget" and one.status == "True" for one in status.conditions),
+        unschedulable=_unschedulable(status.conditions),
+        waiting_reason=state.waiting.reason if state.waiting is not None else "",
+        waiting_message=state.waiting.message if state.waiting is not None else "",
+        running_since=moment.parse(state.running.started_at) if state.running is not None else None,
+        terminated=_terminated(state.terminated),
+        device=_device(meta.annotations.device),
+        gone=gone,
+    )
+
+
+def node_view(node: Node) -> NodeView:
+    """A node as placement sees it."""
+    return NodeView(
+        name=node.metadata.name,
+        labels=node.metadata.labels,
+        allocatable=_counted(node.status.allocatable),
+        schedulable=not node.spec.unschedulable,
+    )
+
+
+def used_view(pod: Pod) -> UsedView | None:
+    """The extended resources that a pod holds, unless it has ended or holds none."""
+    held = _counted(pod.spec.containers[0].resources.limits) if pod.spec.containers else {}
+    if not held or pod.status.phase in ("Succeeded", "Failed"):
+        return None
+    return UsedView(node=pod.spec.node_name, resources=held)
+
+
+def _counted(amounts: dict[str, str]) -> dict[str, int]:
+    return {name: int(amount) for name, amount in amounts.items() if _COUNTED in name and amount.isascii() and amount.isdigit()}
+
+
+def _unschedulable(conditions: tuple[PodCondition, ...]) -> str | None:
+    for one in conditions:
+        if one.type == "PodScheduled" and one.status == "False" and one.reason != "SchedulingGated":
+            return one.message or one.reason
+    return None
+
+
+def _terminated(state: TerminatedState | None) -> Terminated | None:
+    if state is None:
+        return None
+    return Terminated(
+        exit_code=state.exit_code,
+        reason=state.reason,
+        message=state.message,
+        started=moment.parse(state.started_at),
+        finished=moment.parse(state.finished_at),
+    )
+
+
+def _device(text: str) -> DeviceStatus | None:
+    try:
+        return _decode_device(text) if text else None
+    except msgspec.MsgspecError:
+        return None

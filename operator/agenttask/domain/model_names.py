@@ -1,0 +1,27 @@
+"""Which AgentModels a task names."""
+
+from collections.abc import Iterator
+
+from agenttask.api.steps import Step
+from agenttask.api.task import AgentTaskSpec
+from agenttask.domain.templates import is_template
+
+
+def models_named(spec: AgentTaskSpec) -> tuple[str, ...]:
+    """The names in the order of the steps, each once.
+
+    A third party's step names its model in the field `model` of `with`; a model that is chosen by a template cannot be
+    resolved before the pod exists, so there it is no name.
+    """
+    return tuple(dict.fromkeys(name for step in spec.steps for name in _of_step(step)))
+
+
+def _of_step(step: Step) -> Iterator[str]:
+    if step.chat is not None:
+        yield step.chat.model
+    if step.embed is not None:
+        yield step.embed.model
+    if step.plugin is not None:
+        name = step.plugin.with_.get("model")
+        if isinstance(name, str) and name and not is_template(name):
+            yield name
