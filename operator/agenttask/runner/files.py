@@ -102,7 +102,7 @@ def write_atomically(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".agenttask-", suffix=".tmp")
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), _MODE)
         Path(temporary).replace(target)

@@ -45,27 +45,42 @@ class Log(NullObserver):
         tail = "" if error is None else f": {error}"
         self.line(f"task {document.task.name}", f"{verdict} after {seconds:.3f} s{tokens}{tail}")
 
-    def step_started(self, index: int, step: Step) -> None:
+    def step_started(self, index: int, step: Step) -> None:  # noqa: ARG002 - the port's signature
         """The step's name and kind."""
         self.line(f"step {step.name}", f"started ({step.kind})")
 
-    def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
+    def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:  # noqa: ARG002 - the port's signature
         """How long it took and what went wrong."""
         self.line(f"step {step.name}", f"succeeded after {seconds:.3f} s" if error is None else f"failed after {seconds:.3f} s: {error}")
 
-    def step_skipped(self, index: int, step: Step, *, why: str) -> None:
+    def step_skipped(self, index: int, step: Step, *, why: str) -> None:  # noqa: ARG002 - the port's signature
         """Why it will not start."""
         self.line(f"step {step.name}", f"skipped: {why}")
 
-    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
+    def model_call_started(
+        self,
+        call: int,
+        step: str,  # noqa: ARG002 - the port's signature
+        model: ModelDocument,
+        operation: Operation,
+        *,
+        max_tokens: int | None,  # noqa: ARG002
+    ) -> None:
         """Kept until the answer is there: one line a call is enough."""
         self._calls[call] = f"{operation} with model {model.name}"
 
     def model_call_ended(
-        self, call: int, *, seconds: float, usage: Usage, finish_reason: str | None, answered_by: str, error: BaseException | None
+        self,
+        call: int,
+        *,
+        seconds: float,
+        usage: Usage,
+        finish_reason: str | None,  # noqa: ARG002 - the port's signature
+        answered_by: str,  # noqa: ARG002
+        error: BaseException | None,
     ) -> None:
         """Tokens and time of one call."""
-        end = _usage(usage) if error is None else f"failed: {error or type(error).__name__}"
+        end = _usage(usage) if error is None else f"failed: {str(error) or type(error).__name__}"
         self.line(f"call {call}", f"{self._calls.pop(call, 'model')} took {seconds:.3f} s, {end}")
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import difflib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Self
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
@@ -84,7 +85,7 @@ class Call:
         self.answered_by = ""
         self._models = models
 
-    def __enter__(self) -> "Call":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
@@ -114,11 +115,15 @@ class ObservedClient:
     async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """The answer piece by piece."""
         with self._models.begin(self._step, self._model, "chat", request.max_tokens) as call:
-            async with contextlib.aclosing(_closable(self._inner.stream(request))) as chunks:
+            chunks = self._inner.stream(request)
+            try:
                 async for chunk in chunks:
                     if chunk.usage is not None:
                         call.answered(chunk.usage, chunk.finish_reason, chunk.model)
                     yield chunk
+            finally:
+                if isinstance(chunks, AsyncGenerator):  # closing it ends the call where it stands
+                    await chunks.aclose()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """One vector a text."""
@@ -129,17 +134,6 @@ class ObservedClient:
 
     async def aclose(self) -> None:
         """The client belongs to the task, not to the step."""
-
-
-async def _closable(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
-    """Any async iterator as a generator; closing it closes the one within where that can be closed."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def credential_of(document: ModelDocument, credentials: Mapping[str, str]) -> str | None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import aiohttp
 from msgspec import Struct
 
 from agenttask.api.document import ModelDocument, TaskDocument
-from agenttask.api.errors import AgentTaskError, InvalidTask, Interrupted, OutputTooLarge
+from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, OutputTooLarge
 from agenttask.api.report import Report
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
@@ -61,6 +62,9 @@ class Station(Struct, frozen=True, kw_only=True):
     channel: ReportChannel
     log: Callable[[str, str], None]
     """A line: what it is about, and what happened."""
+    http_traces: tuple[aiohttp.TraceConfig, ...] = ()
+    step_environment: Callable[[], Mapping[str, str]] = dict
+    """What the trace adds to a step's environment; asked after `step_started`."""
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -86,7 +90,7 @@ class TaskRun:
         self._closing = contextlib.AsyncExitStack()
         self._work: asyncio.Task[str] | None = None
         self._outputs: dict[str, StepOutput] = {}
-        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), SharedSession())
+        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), SharedSession(station.http_traces))
 
     async def __aenter__(self) -> Self:
         self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
@@ -226,6 +230,7 @@ class TaskRun:
                 "HOME": str(self._scratch / "home"),
                 "TMPDIR": str(self._scratch / "tmp"),
                 **{variable.name: variable.value for variable in self._document.spec.pod.env},
+                **station.step_environment(),
             },
             secrets=self._secrets(name),
             log=lambda message: station.log(f"step {name}", message),

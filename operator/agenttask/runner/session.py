@@ -3,6 +3,8 @@
 `trust_env` stays off on purpose: a proxy variable that a task sets would otherwise get the credentials of its models.
 """
 
+from collections.abc import Sequence
+
 import aiohttp
 
 _CONNECTIONS = 100
@@ -15,14 +17,16 @@ _TOTAL_SECONDS = 30
 class SharedSession:
     """Connections that all remote models share."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Sequence[aiohttp.TraceConfig] = ()) -> None:
+        self._traces = list(traces)
         self._session: aiohttp.ClientSession | None = None
 
     def __call__(self) -> aiohttp.ClientSession:
         """The session; needs a running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=_CONNECTIONS, limit_per_host=_CONNECTIONS_PER_HOST, ttl_dns_cache=_DNS_CACHE_SECONDS)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS), trust_env=False)
+            timeout = aiohttp.ClientTimeout(total=_TOTAL_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, trace_configs=self._traces)
         return self._session
 
     async def aclose(self) -> None:

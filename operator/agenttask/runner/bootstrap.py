@@ -1,0 +1,155 @@
+"""The one constructor of the pod's program: from environment and document to an exit code.
+
+Exit codes: 0 the task succeeded, 1 it failed, 2 the document or the image is broken, 143 it was stopped by SIGTERM. In
+every case the termination message has the report; the exit code is for people and for other tools.
+"""
+
+import asyncio
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from agenttask.api.constants import DOCUMENT_PATH, INPUTS_PATH, SCRATCH_PATH, TERMINATION_PATH, WORKSPACE_PATH
+from agenttask.api.document import TaskDocument, decode
+from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, UnknownPlugin
+from agenttask.api.report import ErrorReport, Report
+from agenttask.plugin.registry import Plugins, load
+from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.credentials import Credentials
+from agenttask.runner.devices import visible_accelerators
+from agenttask.runner.log import Log
+from agenttask.runner.observer import Observer, Observers
+from agenttask.runner.places import places
+from agenttask.runner.run import Station, TaskRun
+from agenttask.runner.settings import RunnerSettings, read_settings
+from agenttask.runner.stop import EXIT_STOPPED, Stop, leave_at_once
+from agenttask.runner.termination import TerminationFile
+from agenttask.runner.tracing import Tracing
+from agenttask.telemetry.setup import configure
+
+EXIT_SUCCEEDED, EXIT_FAILED, EXIT_BROKEN = 0, 1, 2
+_TENSOR_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Layout(Struct, frozen=True, kw_only=True):
+    """Where things are in the pod; each can be moved by a variable, for tests and for other images."""
+
+    document: Path
+    termination: Path
+    workspace: Path
+    inputs: Path
+    scratch: Path
+
+
+class _Attempt(Struct):
+    attempt: int = 1
+
+
+def layout(environ: Mapping[str, str]) -> Layout:
+    """The paths of this pod."""
+    return Layout(
+        document=Path(environ.get("AGENTTASK_DOCUMENT", DOCUMENT_PATH)),
+        termination=Path(environ.get("AGENTTASK_TERMINATION", TERMINATION_PATH)),
+        workspace=Path(environ.get("AGENTTASK_WORKSPACE", WORKSPACE_PATH)),
+        inputs=Path(environ.get("AGENTTASK_INPUTS", INPUTS_PATH)),
+        scratch=Path(environ.get("AGENTTASK_SCRATCH", SCRATCH_PATH)),
+    )
+
+
+def run_document(credentials: Credentials, environ: MutableMapping[str, str]) -> int:
+    """Run the pod's task; the exit code."""
+    paths = layout(environ)
+    log = Log(sys.stdout, time.time)
+    channel = TerminationFile(paths.termination)
+    try:
+        return _run(paths, credentials, environ, log, channel)
+    finally:
+        channel.close()
+
+
+def _run(paths: Layout, credentials: Credentials, environ: MutableMapping[str, str], log: Log, channel: TerminationFile) -> int:
+    raw = b""
+    try:
+        raw = _read(paths.document)
+        document = decode(raw)
+        settings = read_settings(document.spec, environ, cpus=cpu_count(), memory_bytes=memory_limit())
+        environ.update(dict.fromkeys(_TENSOR_THREADS, str(settings.torch_threads)))  # read when numpy or torch is imported
+        plugins = _plugins()
+    except AgentTaskError as error:
+        log.line("task", f"refused with {error.reason}: {error}")
+        channel.write(Report(attempt=_attempt(raw), started=_now(), done=True, error=ErrorReport(reason=error.reason, message=str(error))))
+        return EXIT_BROKEN
+    telemetry = configure(environ, service="agenttask-runner", version=version("agenttask"))
+    tracing = None if telemetry is None else Tracing(telemetry, environ, time.time_ns)
+    observers: list[Observer] = [log] if tracing is None else [log, tracing]
+    station = Station(
+        plugins=plugins,
+        settings=settings,
+        places=places(paths.workspace, {each.name: paths.inputs / each.name for each in document.spec.inputs}),
+        scratch=paths.scratch,
+        credentials=credentials.values,
+        search_path=environ.get("PATH", os.defpath),
+        accelerators=visible_accelerators(),
+        observer=Observers(observers),
+        channel=channel,
+        log=log.line,
+        http_traces=() if tracing is None else (tracing.http_trace(),),
+        step_environment=dict if tracing is None else tracing.step_environment,
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(document, station, settings))
+    finally:
+        if telemetry is not None:
+            telemetry.close()
+
+
+async def serve(document: TaskDocument, station: Station, settings: RunnerSettings) -> int:
+    """Run the task until its end or SIGTERM; the exit code."""
+    async with TaskRun(document, station) as run:
+        stop = Stop(
+            grace_seconds=settings.grace_seconds,
+            ask=lambda: run.stop("the runner was stopped (SIGTERM)"),
+            give_up=lambda: station.channel.write(run.interrupted()),
+            leave=leave_at_once,
+        )
+        stop.listen(asyncio.get_running_loop())
+        outcome = await run.execute()
+    if outcome.error is None:
+        return EXIT_SUCCEEDED
+    return EXIT_STOPPED if stop.requested and isinstance(outcome.error, Interrupted) else EXIT_FAILED
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidTask("", f"the task document {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _plugins() -> Plugins:
+    try:
+        return load()
+    except Exception as error:
+        traceback.print_exc()
+        raise UnknownPlugin(f"a plugin of this image cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _attempt(raw: bytes) -> int:
+    """The attempt of a document that is broken elsewhere, so that the controller takes the report for this pod's."""
+    try:
+        return msgspec.json.decode(raw, type=_Attempt).attempt
+    except msgspec.MsgspecError:
+        return 1
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

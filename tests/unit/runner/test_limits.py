@@ -1,0 +1,113 @@
+"""The container's limits and the settings: where each number comes from, and which wins."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agenttask.api.document import DeviceDocument
+from agenttask.api.errors import DeviceUnavailable, InvalidTask
+from agenttask.api.task import AgentTaskSpec
+from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.devices import torch_device, visible_accelerators
+from agenttask.runner.settings import read_settings
+from tests.fakes.runner_plugins import FirstClass
+
+
+def spec(**fields: Any) -> AgentTaskSpec:
+    return msgspec.convert({"steps": [{"name": "a", "read": {"paths": ["x"]}}], **fields}, AgentTaskSpec)
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus", "memory"),
+    [
+        pytest.param({"cpu.max": "150000 100000\n", "memory.max": "1073741824\n"}, 2, 1 << 30, id="v2"),
+        pytest.param({"cpu.max": "max 100000\n", "memory.max": "max\n"}, 8, None, id="v2 unlimited"),
+        pytest.param({"cpu.max": "10000 100000\n"}, 1, None, id="v2 a tenth"),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n", "memory/memory.limit_in_bytes": "4096\n"},
+            4,
+            4096,
+            id="v1",
+        ),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n", "memory/memory.limit_in_bytes": "9223372036854771712\n"},
+            8,
+            None,
+            id="v1 unlimited",
+        ),
+        pytest.param({}, 8, None, id="none"),
+        pytest.param({"cpu.max": "what ever\n", "memory.max": "\n"}, 8, None, id="unreadable"),
+    ],
+)
+def test_the_cgroup_says_how_much_there_is(tmp_path: Path, files: dict[str, str], cpus: int, memory: int | None) -> None:
+    root = tree(tmp_path, files)
+    assert (cpu_count(root, visible=8), memory_limit(root)) == (cpus, memory)
+
+
+def test_this_machine_has_a_processor() -> None:
+    assert cpu_count() >= 1
+
+
+def test_execution_wins_over_the_pods_variables_and_those_over_the_environment() -> None:
+    environ = {"CPU_THREADS": "2", "MAX_WORKERS": "3", "DEVICE_TYPE": "cpu", "AGENTTASK_GRACE_SECONDS": "7"}
+    task = spec(pod={"env": [{"name": "CPU_THREADS", "value": "5"}, {"name": "MAX_WORKERS", "value": "6"}]}, execution={"maxWorkers": 9})
+    found = read_settings(task, environ, cpus=8, memory_bytes=None)
+    assert (found.cpu_threads, found.max_workers, found.device_type, found.grace_seconds) == (5, 9, "cpu", 7)
+    plain = read_settings(spec(), {}, cpus=8, memory_bytes=1)
+    assert (plain.cpu_threads, plain.max_workers, plain.device_type, plain.grace_seconds) == (4, None, "auto", 20)
+
+
+@pytest.mark.parametrize(("cpus", "wanted", "threads"), [(1, 4, 1), (2, 4, 1), (4, 4, 3), (16, 4, 4)])
+def test_one_processor_stays_with_the_event_loop(cpus: int, wanted: int, threads: int) -> None:
+    assert read_settings(spec(execution={"cpuThreads": wanted}), {}, cpus=cpus, memory_bytes=None).torch_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"CPU_THREADS": "many"}, "CPU_THREADS: 'many' is no whole number from 1 to 256"),
+        ({"MAX_WORKERS": "0"}, "MAX_WORKERS: '0' is no whole"),
+        ({"MAX_WORKERS": "²"}, "MAX_WORKERS: '²' is no whole"),
+        ({"DEVICE_TYPE": "gpu0"}, "DEVICE_TYPE: 'gpu0' is none of auto, cpu, cuda"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(environ: dict[str, str], problem: str) -> None:
+    with pytest.raises(InvalidTask, match=problem):
+        read_settings(spec(), environ, cpus=1, memory_bytes=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device_type", "accelerators", "device"),
+    [
+        pytest.param("cpu", "auto", 0, "cpu", id="cpu class"),
+        pytest.param("cpu", "auto", 1, "cpu", id="cpu class on a node with a GPU"),
+        pytest.param("cuda", "auto", 1, "cuda", id="gpu class"),
+        pytest.param("cuda", "auto", 0, "cuda", id="gpu class whose files we do not see"),
+        pytest.param("remote", "auto", 0, "cpu", id="remote class"),
+        pytest.param("auto", "auto", 1, "cuda", id="laptop with a GPU"),
+        pytest.param("auto", "auto", 0, "cpu", id="laptop without"),
+        pytest.param("cuda", "cpu", 1, "cpu", id="cpu insisted on"),
+    ],
+)
+def test_models_go_where_the_class_and_the_setting_say(kind: str, device_type: str, accelerators: int, device: str) -> None:
+    document = DeviceDocument(kind=kind)
+    assert torch_device(FirstClass(), document, device_type=device_type, accelerators=accelerators) == device
+
+
+def test_a_device_that_is_not_there_is_never_replaced_in_silence() -> None:
+    with pytest.raises(DeviceUnavailable, match=r"wished: cuda\): cuda: 0 free"):
+        torch_device(FirstClass(), DeviceDocument(kind="cpu"), device_type="cuda", accelerators=0)
+
+
+def test_accelerators_are_counted_by_their_device_files(tmp_path: Path) -> None:
+    tree(tmp_path, {"nvidia0": "", "nvidia1": "", "nvidiactl": "", "nvidia-uvm": "", "kfd": ""})
+    assert visible_accelerators(tmp_path) == 3

@@ -1,0 +1,199 @@
+"""Models: a client each, counted and observed; engines: one load, whoever asks."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agenttask.api.document import ModelDocument
+from agenttask.api.errors import InvalidTask, ModelUnavailable, UnknownPlugin
+from agenttask.api.model import LocalModel
+from agenttask.plugin.llm import ChatRequest, ClientContext, LLMClient, Message, Usage
+from agenttask.runner.engines import Engines
+from agenttask.runner.models import Models, credential_of
+from agenttask.runner.observer import NullObserver
+from agenttask.runner.session import SharedSession
+from agenttask.runner.settings import RunnerSettings
+from tests.fakes.runner_plugins import Answering, CountingFactory, plugins
+
+SMALL = ModelDocument(name="small", client="answering", model="gpt-x", credential_env="AGENTTASK_CREDENTIAL_0")
+ASK = ChatRequest(messages=(Message(role="user", content="hi"),))
+
+
+class Calls(NullObserver):
+    """What was told of calls."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def model_call_started(self, call: int, step: str, model: ModelDocument, operation: str, *, max_tokens: int | None) -> None:
+        self.seen.append(("started", call, step, model.name, operation, max_tokens))
+
+    def model_call_ended(
+        self, call: int, *, seconds: float, usage: Usage, finish_reason: str | None, answered_by: str, error: BaseException | None
+    ) -> None:
+        self.seen.append(("ended", call, usage, finish_reason, answered_by, type(error).__name__ if error else None))
+
+
+class Failing(Answering):
+    """Refuses, and fails to close."""
+
+    async def chat(self, request: ChatRequest) -> Any:
+        raise ModelUnavailable("refused")
+
+    async def aclose(self) -> None:
+        self.closed = True
+        raise RuntimeError("closing")
+
+
+def models(observer: NullObserver, made: list[LLMClient] | None = None, client: type[Answering] = Answering) -> Models:
+    def create(document: ModelDocument, context: ClientContext) -> LLMClient:
+        found = client(document, context)
+        if made is not None:
+            made.append(found)
+        return found
+
+    def context(document: ModelDocument) -> ClientContext:
+        return ClientContext(credential=credential_of(document, {"AGENTTASK_CREDENTIAL_0": "key\n"}), session=SharedSession(), engines=None)  # type: ignore[arg-type]
+
+    chosen = plugins(clients={"made": create})
+    return Models(
+        [SMALL, ModelDocument(name="made", client="made", model="m", credential_env="AGENTTASK_CREDENTIAL_0")],
+        factory=chosen.llm_clients.choose,
+        context=context,
+        observer=observer,
+        clock=lambda: 0.0,
+    )
+
+
+async def test_calls_are_counted_and_observed_whole_streamed_and_embedded() -> None:
+    calls = Calls()
+    found = models(calls)
+    client = found.for_step("ask")("small")
+    assert (await client.chat(ASK)).text == "gpt-x: hi"
+    assert [chunk.text async for chunk in client.stream(ASK)] == ["one ", "two"]
+    assert len((await client.embed(["a", "b"])).vectors) == 2
+    await client.aclose()
+    assert found.usage == Usage(calls=3, input_tokens=10, output_tokens=10)
+    assert calls.seen == [
+        ("started", 1, "ask", "small", "chat", 512),
+        ("ended", 1, Usage(calls=1, input_tokens=3, output_tokens=4), "stop", "answering-1", None),
+        ("started", 2, "ask", "small", "chat", 512),
+        ("ended", 2, Usage(calls=1, input_tokens=5, output_tokens=6), "stop", "answering-1", None),
+        ("started", 3, "ask", "small", "embed", None),
+        ("ended", 3, Usage(calls=1, input_tokens=2), None, "", None),
+    ]
+
+
+async def test_a_client_is_made_once_and_gets_its_credential_without_the_line_break() -> None:
+    made: list[Any] = []
+    found = models(NullObserver(), made)
+    for step in ("a", "b"):
+        await found.for_step(step)("made").chat(ASK)
+    assert [client.context.credential for client in made] == ["key"]
+    await found.aclose()
+    assert made[0].closed
+
+
+async def test_a_call_that_fails_counts_and_a_client_that_cannot_close_says_so() -> None:
+    calls, made = Calls(), []
+    found = models(calls, made, Failing)
+    with pytest.raises(ModelUnavailable):
+        await found.for_step("a")("made").chat(ASK)
+    assert (found.usage.calls, calls.seen[-1][-1]) == (1, "ModelUnavailable")
+    with pytest.raises(RuntimeError, match="closing"):
+        await found.aclose()
+
+
+async def test_a_stream_that_is_left_is_closed_and_counted() -> None:
+    calls = Calls()
+    found = models(calls)
+    stream = found.for_step("ask")("small").stream(ASK)
+    async for _ in stream:
+        break
+    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+    assert calls.seen[-1][0] == "ended"
+
+
+def test_an_unknown_model_is_told_with_the_nearest() -> None:
+    with pytest.raises(InvalidTask, match=r"no AgentModel 'smal'; there are: made, small; did you mean 'small'"):
+        models(NullObserver()).for_step("a")("smal")
+
+
+def test_a_missing_credential_is_told_by_its_variable() -> None:
+    with pytest.raises(InvalidTask, match="AGENTTASK_CREDENTIAL_0"):
+        credential_of(SMALL, {})
+    assert credential_of(ModelDocument(name="free", client="answering", model="m"), {}) is None
+
+
+class OneEngine:
+    """An engine that can be closed."""
+
+    closed = 0
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def engines(factory: CountingFactory, cpus: int = 4) -> Engines:
+    found = plugins(factories={"optimized": factory})
+    settings = RunnerSettings(cpus=cpus, memory_bytes=1 << 30)
+    return Engines(lambda name: found.model_factories.choose(name)(), lambda: "cpu", settings)
+
+
+async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
+    factory = CountingFactory(OneEngine())  # type: ignore[arg-type]  # the repository only closes it
+    repository = engines(factory)
+    found = await asyncio.gather(*(repository.engine("smol", LocalModel(package="p")) for _ in range(5)))
+    await repository.engine("smol", LocalModel(package="other"))
+    assert len(set(map(id, found))) == 1
+    assert [(model, device, config.threads, config.memory_bytes) for model, device, config in factory.loads] == [("smol", "cpu", 3, 1 << 30)] * 2
+    await repository.aclose()
+    assert factory.engine.closed == 2  # type: ignore[union-attr]
+
+
+async def test_a_load_that_failed_is_tried_anew() -> None:
+    factory = CountingFactory(ModelUnavailable("no weights"))
+    repository = engines(factory)
+    results = await asyncio.gather(*(repository.engine("smol", LocalModel()) for _ in range(2)), return_exceptions=True)
+    assert [str(result) for result in results] == ["no weights"] * 2
+    with pytest.raises(ModelUnavailable):
+        await repository.engine("smol", LocalModel())
+    assert len(factory.loads) == 2
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_load_to_the_others() -> None:
+    factory = CountingFactory(OneEngine(), seconds=0.05)  # type: ignore[arg-type]
+    repository = engines(factory)
+    first = asyncio.create_task(repository.engine("smol", LocalModel()))
+    second = asyncio.create_task(repository.engine("smol", LocalModel()))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert await second is factory.engine
+    assert (first.cancelled(), len(factory.loads)) == (True, 1)
+
+
+async def test_closing_ends_a_load_on_its_way() -> None:
+    repository = engines(CountingFactory(OneEngine(), seconds=60))  # type: ignore[arg-type]
+    waiting = asyncio.create_task(repository.engine("smol", LocalModel()))
+    await asyncio.sleep(0.01)
+    await repository.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_an_unknown_factory_is_told() -> None:
+    with pytest.raises(UnknownPlugin, match="'fancy'"):
+        await engines(CountingFactory(ValueError())).engine("smol", LocalModel(factory="fancy"))
+
+
+async def test_the_session_is_made_once_and_trusts_no_proxy_variable() -> None:
+    session = SharedSession()
+    await session.aclose()
+    made = session()
+    assert made is session()
+    assert isinstance(made.connector, aiohttp.TCPConnector)
+    assert (made.trust_env, made.connector.limit, made.connector.limit_per_host) == (False, 100, 10)
+    await session.aclose()
+    assert made.closed
