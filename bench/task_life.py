@@ -13,7 +13,6 @@ import os
 import pathlib
 import secrets
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -22,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from tests.e2e.cluster import Namespace  # noqa: E402 - run as a script from anywhere
-from tests.e2e.conftest import install, uninstall  # noqa: E402
+from tests.e2e.cluster import Namespace
+from tests.e2e.conftest import install, uninstall
 
 
 def task(index: int) -> dict[str, Any]:

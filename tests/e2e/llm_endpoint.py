@@ -1,4 +1,7 @@
-"""An endpoint that misbehaves as its path says: /ok/v1, /401/v1, /404/v1, /429/v1, /500/v1, /garbage/v1. Standard library only: runs in a pod."""
+"""An endpoint that misbehaves as its path says: /ok/v1, /401/v1, /404/v1, /429/v1, /500/v1, /garbage/v1.
+
+Standard library only: it runs in a pod.
+"""
 
 import json
 import sys
