@@ -1,6 +1,6 @@
-"""Writes docs/reference/: the fields of both kinds, phases and reasons, the chart's values, each from its only source.
+"""Writes docs/reference/: the fields of both kinds, phases and reasons, the chart's values, spans, each from its only source.
 
-Run it after changing a CRD, api/reasons.py or the chart's values; a test compares what is committed with what it makes.
+Run it after changing a CRD, api/reasons.py, telemetry/names.py or the chart's values; a test compares what is committed with what it makes.
 With `--check` it writes nothing and exits 1 when a file is not current.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS, Phase, Reason, StepPhase
+from agenttask.telemetry.names import SPANS, Attribute
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -28,6 +29,7 @@ def pages() -> dict[str, str]:
         "agentmodel.md": kind_page("AgentModel", "agentmodels"),
         "reasons.md": reasons_page(),
         "chart-values.md": values_page(),
+        "spans.md": spans_page(),
     }
 
 
@@ -93,6 +95,31 @@ def values_page() -> str:
         rows.append([f"`{path}`", _type(node), shown, node.get("description", "")])
     head = "`helm install agents charts/agenttask-operator --set key=value`. A value that is not listed here is refused, with its path."
     return _page(["# Values of the chart", "", head, "", *_table(("Value", "Type", "Default", "Meaning"), rows)])
+
+
+def spans_page() -> str:
+    """The spans of a task's trace and their attributes."""
+    spans = [[f"`{span.name}`", span.kind, f"`{span.parent}`" if span.parent else "none: the root", span.by, span.covers] for span in SPANS]
+    attributes = [
+        [
+            f"`{attribute}`",
+            attribute.describe(),
+            ", ".join(f"`{span.name}`" for span in SPANS if attribute in span.attributes) or "resource",
+        ]
+        for attribute in Attribute
+    ]
+    head = "One AgentTask is one trace; [tracing](../tracing.md) tells how to turn it on. Ids are derived from the task's uid."
+    return _page(
+        [
+            "# Spans and attributes",
+            "",
+            head,
+            "",
+            *_table(("Span", "Kind", "Parent", "Sent by", "Covers"), spans),
+            "",
+            *_table(("Attribute", "What it says", "On"), attributes),
+        ]
+    )
 
 
 def _fields(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any], bool]]:

@@ -1,4 +1,4 @@
-"""Names of spans and attributes, each with the sentence that documents it; `docs/tracing.md` is generated from here.
+"""Names of spans and attributes, each with the sentence that documents it; `docs/reference/spans.md` is generated from here.
 
 Names of OpenTelemetry's conventions where there is one (`gen_ai.*`, `cicd.pipeline.*`, `k8s.*`, `error.type`), ours
 under `agenttask.*` elsewhere. No span name holds a name that a user chose: dashboards group by span name.
@@ -115,12 +115,12 @@ _DESCRIPTIONS: dict[Attribute, str] = {
     Attribute.FINISH_REASONS: "Why the answer ended: `stop`, `length`.",
     Attribute.INPUT_TOKENS: "Tokens of the prompt.",
     Attribute.OUTPUT_TOKENS: "Tokens of the answer.",
-    Attribute.ERROR_TYPE: "The typed reason of a failure (docs/reasons.md); no message, which could quote content.",
+    Attribute.ERROR_TYPE: "The typed reason of a failure (reasons.md); no message, which could quote content.",
 }
 
 
 class SpanDescription(Struct, frozen=True, kw_only=True):
-    """What the reference says of one span; `name` has placeholders in braces."""
+    """What the reference says of one span; `name` has placeholders in braces, the root has no parent."""
 
     name: str
     kind: SpanKind
@@ -134,7 +134,7 @@ SPANS: tuple[SpanDescription, ...] = (
     SpanDescription(
         name=TASK_SPAN,
         kind=SpanKind.SERVER,
-        parent="none: the root",
+        parent="",
         by="controller",
         covers="the task, from its creation to its completion",
         attributes=(
