@@ -1,1 +1,25 @@
-"""Built-in plugins."""
+"""The built-in step kinds: read, write, exec, chat, embed, retrieve."""
+
+from collections.abc import Mapping
+
+from agenttask.plugin.hookspecs import hookimpl
+from agenttask.plugin.step import StepKindFactory
+from agenttask_steps.chat import ChatStep
+from agenttask_steps.embed import EmbedStep
+from agenttask_steps.exec import ExecStep
+from agenttask_steps.read import ReadStep
+from agenttask_steps.retrieve import RetrieveStep
+from agenttask_steps.write import WriteStep
+
+
+@hookimpl
+def agenttask_step_kinds() -> Mapping[str, StepKindFactory]:
+    """One factory a kind."""
+    return {
+        "read": ReadStep,
+        "write": WriteStep,
+        "exec": ExecStep,
+        "chat": ChatStep,
+        "embed": EmbedStep,
+        "retrieve": RetrieveStep,
+    }

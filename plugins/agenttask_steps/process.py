@@ -1,0 +1,186 @@
+"""A command in its own session and process group: started, waited for, and ended with all that it left in the group.
+
+Not `asyncio.create_subprocess_exec`: that reaps the leader the moment it ends, and its `wait` also waits for pipes that
+a background child holds open. Here the ended leader stays a zombie until its group has been ended, so the group's number
+cannot belong to anybody else when it is signalled. A process that makes its own session has left the group; the runner
+collects those when it ends (`runner/descendants.py`).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from msgspec import Struct
+
+from agenttask.api.errors import StepFailed
+
+KILL_AFTER_SECONDS = 5.0
+"""Between TERM and KILL."""
+_KILLED_WITHIN_SECONDS = 5.0
+"""A process in uninterruptible sleep outlives KILL for a while; the step does not wait for it for ever."""
+_LOOK_SECONDS = 0.01
+_LOOK_SLOWLY_SECONDS = 0.1
+
+
+class Invocation(Struct, frozen=True, kw_only=True):
+    """What is run: a checked argv, its environment, its folder, and what it reads."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    stdin: bytes
+
+
+class ProcessGroup:
+    """A command that runs; `end` and `close` are always to be called."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        """Start it.
+
+        Standard input is a file in memory, so that a command that reads nothing of it blocks nobody.
+
+        Raises:
+            StepFailed: the operating system refuses.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._pipes: list[asyncio.BaseTransport] = []
+        self._status: int | None = None
+        self._hurry = False
+        self._ended = False
+        with contextlib.ExitStack() as stack:
+            stdin: IO[bytes] | int = subprocess.DEVNULL
+            if invocation.stdin:
+                stdin = stack.enter_context(os.fdopen(os.memfd_create("stdin"), "r+b"))
+                stdin.write(invocation.stdin)
+                stdin.seek(0)
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - the argv is the user's own, and no shell reads it
+                    invocation.argv,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=dict(invocation.environment),
+                    cwd=invocation.folder,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {error.strerror or error}") from error
+
+    async def connect(self, stdout: asyncio.Protocol, stderr: asyncio.Protocol) -> None:
+        """Give what it prints to two protocols."""
+        for pipe, protocol in ((self._process.stdout, stdout), (self._process.stderr, stderr)):
+            transport, _ = await self._loop.connect_read_pipe(lambda protocol=protocol: protocol, pipe)  # type: ignore[misc]  # a default binds it
+            self._pipes.append(transport)
+
+    def close(self) -> None:
+        """Close the pipes, whoever still holds the other ends."""
+        for transport in self._pipes:
+            transport.close()
+        if not self._pipes:  # else the transports close them
+            for pipe in (self._process.stdout, self._process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    async def exited(self) -> int:
+        """Wait until the command itself ends; its status as `subprocess` tells it (negative: a signal). It stays unreaped."""
+        with contextlib.ExitStack() as stack:
+            ended = asyncio.Event()
+            try:
+                descriptor = os.pidfd_open(self._process.pid)
+            except OSError:  # an old sandboxed kernel
+                while (status := self._peek()) is None:  # noqa: ASYNC110 - a process sets no event
+                    await asyncio.sleep(_LOOK_SLOWLY_SECONDS)
+                return status
+            stack.callback(os.close, descriptor)
+            self._loop.add_reader(descriptor, ended.set)
+            stack.callback(self._loop.remove_reader, descriptor)
+            await ended.wait()
+        status = self._peek()
+        assert status is not None, "the pidfd is readable, so the process has ended"
+        return status
+
+    def kill(self) -> None:
+        """Kill the whole group now; `end` is still to be called."""
+        self._hurry = True
+        self._signal(signal.SIGKILL)
+
+    async def end(self) -> None:
+        """TERM to the group, KILL after `KILL_AFTER_SECONDS`, and reap; returns when the group is empty.
+
+        A cancellation meanwhile turns TERM into KILL, and is raised when all is done.
+        """
+        ending = asyncio.ensure_future(self._end())
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.kill()
+        ending.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _end(self) -> None:
+        self._signal(signal.SIGKILL if self._hurry else signal.SIGTERM)
+        give_up = None if not self._hurry else self._loop.time() + _KILLED_WITHIN_SECONDS
+        kill_at = self._loop.time() + KILL_AFTER_SECONDS
+        pause = _LOOK_SECONDS
+        while not self._reaped():
+            now = self._loop.time()
+            if give_up is None and (self._hurry or now >= kill_at):
+                self._signal(signal.SIGKILL)
+                give_up = now + _KILLED_WITHIN_SECONDS
+            if give_up is not None and now >= give_up:
+                break
+            await asyncio.sleep(pause)
+            pause = min(_LOOK_SLOWLY_SECONDS, pause * 2)
+        self._ended = True
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._ended:  # the number may belong to others by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or all that is left runs as somebody else
+                os.killpg(self._process.pid, number)
+
+    def _peek(self) -> int | None:
+        """The leader's status without reaping it; None while it runs."""
+        if self._status is None:
+            found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                self._status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return self._status
+
+    def _reaped(self) -> bool:
+        """Reap what has ended, and tell whether nothing of the group lives. Orphans of the leader are ours where we adopt them."""
+        group = self._process.pid
+        if self._process.returncode is None and self._peek() is not None:
+            os.waitpid(group, 0)
+            self._process.returncode = self._status  # Popen would wait for it again
+        with contextlib.suppress(ChildProcessError):
+            while self._process.returncode is not None and os.waitpid(-group, os.WNOHANG)[0]:
+                pass
+        if self._process.returncode is None:
+            return False
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # what is left runs as somebody else
+            return False
+        return not _lives(group)
+
+
+def _lives(group: int, proc: Path = Path("/proc")) -> bool:
+    """Whether the group has a member that is no zombie: where orphans go to init, that may take its time to reap them."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                state, _, members_of = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(members_of) == group and state not in "ZX":
+                    return True
+    return False
