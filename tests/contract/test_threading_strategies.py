@@ -1,0 +1,177 @@
+"""What every threading strategy promises: the loop stays free, errors and context pass, draining ends in time."""
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agenttask.api.errors import Interrupted
+from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy, WorkKind
+from agenttask_threading import agenttask_threading_strategies
+from agenttask_threading.threads import thread_count
+
+STRATEGIES = agenttask_threading_strategies()
+OFF_LOOP = [WorkKind.BLOCKING_IO, WorkKind.NATIVE_CPU, WorkKind.PYTHON_CPU]
+WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def fail() -> None:
+    raise KeyError("mine")
+
+
+@pytest.fixture(params=sorted(STRATEGIES))
+async def strategy(request: pytest.FixtureRequest) -> AsyncIterator[ThreadingStrategy]:
+    made = STRATEGIES[request.param](ThreadingLimits(max_workers=2))
+    yield made
+    await made.drain(5)
+
+
+@pytest.mark.parametrize("kind", OFF_LOOP)
+async def test_a_function_gives_its_result(strategy: ThreadingStrategy, kind: WorkKind):
+    assert await strategy.run(kind, square, 7) == 49
+
+
+@pytest.mark.parametrize("kind", OFF_LOOP)
+async def test_an_exception_is_raised_as_it_is(strategy: ThreadingStrategy, kind: WorkKind):
+    with pytest.raises(KeyError, match="mine"):
+        await strategy.run(kind, fail)
+
+
+@pytest.mark.parametrize("kind", list(WorkKind))
+async def test_a_coroutine_function_runs_on_the_loop(strategy: ThreadingStrategy, kind: WorkKind):
+    async def where() -> tuple[asyncio.AbstractEventLoop, int]:
+        return asyncio.get_running_loop(), threading.get_ident()
+
+    assert await strategy.run(kind, where) == (asyncio.get_running_loop(), threading.get_ident())
+
+
+async def test_a_plain_function_declared_asynchronous_is_refused(strategy: ThreadingStrategy):
+    with pytest.raises(TypeError, match="is declared async-io and is no coroutine function; declare what it does"):
+        await strategy.run(WorkKind.ASYNC_IO, square, 2)
+
+
+async def test_the_loop_goes_on_while_a_function_blocks(strategy: ThreadingStrategy):
+    release = threading.Event()
+    blocked = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5))
+    await asyncio.sleep(0.01)
+    release.set()
+    assert await blocked is True
+
+
+async def test_as_many_run_at_once_as_there_are_workers(strategy: ThreadingStrategy):
+    meeting = threading.Barrier(2)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(strategy.run(WorkKind.BLOCKING_IO, meeting.wait, 5) for _ in range(4)))
+
+
+async def test_context_variables_are_the_callers(strategy: ThreadingStrategy):
+    WHO.set("me")
+    assert await strategy.run(WorkKind.BLOCKING_IO, WHO.get) == "me"
+
+
+async def test_draining_waits_for_what_runs(strategy: ThreadingStrategy):
+    release, ended = threading.Event(), asyncio.Event()
+
+    async def on_loop() -> str:
+        await ended.wait()
+        return "loop"
+
+    running = [
+        asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)),
+        asyncio.create_task(strategy.run(WorkKind.ASYNC_IO, on_loop)),
+    ]
+    await asyncio.sleep(0.01)
+    drained = asyncio.create_task(strategy.drain(5))
+    await asyncio.sleep(0.05)
+    assert not drained.done()
+    release.set()
+    ended.set()
+    await drained
+    assert [await task for task in running] == [True, "loop"]
+
+
+async def test_draining_ends_in_time_although_something_runs_on(strategy: ThreadingStrategy):
+    release = threading.Event()
+    stuck = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 30))
+    endless = asyncio.create_task(strategy.run(WorkKind.ASYNC_IO, asyncio.sleep, 30))
+    await asyncio.sleep(0.01)
+    started = time.monotonic()
+    await strategy.drain(0.1)
+    assert 0.1 <= time.monotonic() - started < 3
+    assert (stuck.done(), endless.done()) == (False, False)
+    release.set()
+    endless.cancel()
+    assert await stuck is True
+
+
+async def test_draining_waits_for_a_thread_whose_caller_was_cancelled(strategy: ThreadingStrategy):
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait(5)
+        ended.set()
+
+    caller = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, work))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    asyncio.get_running_loop().call_later(0.05, release.set)
+    await strategy.drain(5)
+    assert ended.is_set()
+
+
+async def test_draining_drops_what_is_queued_with_a_typed_error(strategy: ThreadingStrategy):
+    release = threading.Event()
+    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)) for _ in range(2)]
+    queued = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, square, 2))
+    await asyncio.sleep(0.01)
+    drained = asyncio.create_task(strategy.drain(5))
+    with pytest.raises(Interrupted, match="square did not run: the runner is stopping"):
+        await queued
+    release.set()
+    await drained
+    assert [await task for task in running] == [True, True]
+
+
+async def test_nothing_starts_after_draining(strategy: ThreadingStrategy):
+    await strategy.drain(1)
+    for kind in WorkKind:
+        with pytest.raises(Interrupted, match="the runner is stopping"):
+            await strategy.run(kind, square, 2)
+
+
+async def test_draining_twice_is_harmless(strategy: ThreadingStrategy):
+    await strategy.drain(1)
+    await strategy.drain(1)
+
+
+async def test_a_cancelled_caller_is_cancelled_and_not_interrupted(strategy: ThreadingStrategy):
+    release = threading.Event()
+    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)) for _ in range(2)]
+    queued = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, square, 2))
+    await asyncio.sleep(0.01)
+    queued.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await queued
+    release.set()
+    await asyncio.gather(*running)
+
+
+@pytest.mark.parametrize(
+    ("limits", "threads"),
+    [
+        pytest.param(ThreadingLimits(cpus=2), 6, id="two cpus"),
+        pytest.param(ThreadingLimits(cpus=64), 32, id="many cpus"),
+        pytest.param(ThreadingLimits(cpus=64, max_workers=3), 3, id="as the task says"),
+    ],
+)
+def test_the_number_of_threads_follows_the_limits(limits: ThreadingLimits, threads: int):
+    assert thread_count(limits) == threads

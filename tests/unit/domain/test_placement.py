@@ -1,0 +1,110 @@
+"""A strategy ranks, placement checks its answer and says in a sentence what came of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agenttask.api.errors import DeviceUnavailable
+from agenttask.api.reasons import Reason
+from agenttask.api.task import Verdict
+from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
+from agenttask.domain.placement import Placement, place
+
+GPU, CPU = DeviceClass(name="gpu", kind="cuda", resources={"nvidia.com/gpu": 1}), DeviceClass(name="cpu")
+INVENTORY = (Stock(class_=GPU, free=0, total=4), Stock(class_=CPU))
+
+
+class Answers:
+    """A strategy that answers as it is told."""
+
+    def __init__(self, answer: Callable[[DeviceRequest], Any]) -> None:
+        self._answer = answer
+
+    def rank(self, request: DeviceRequest, inventory: Any) -> Any:
+        return self._answer(request)
+
+
+def ranked(*choices: tuple[str, bool, str]) -> Answers:
+    return Answers(lambda _: [Choice(class_=name, usable=usable, verdict=verdict) for name, usable, verdict in choices])
+
+
+def test_the_best_usable_class_is_chosen_and_the_reason_tells_what_stood_above_it():
+    assert place(("gpu", "cpu"), ranked(("gpu", False, "all 4 in use"), ("cpu", True, "needs no device")), INVENTORY) == Placement(
+        chosen=CPU,
+        reason="gpu: all 4 in use; cpu: needs no device",
+        considered=(Verdict(class_="gpu", verdict="all 4 in use"), Verdict(class_="cpu", verdict="needs no device")),
+    )
+
+
+def test_what_stands_below_the_chosen_class_is_considered_and_no_reason():
+    placement = place(("cpu", "gpu"), ranked(("cpu", True, "a"), ("gpu", True, "b")), INVENTORY)
+    assert (placement.reason, len(placement.considered)) == ("cpu: a", 2)
+
+
+def test_a_task_waits_while_no_class_is_usable():
+    placement = place(("gpu",), ranked(("gpu", False, "all 4 in use")), INVENTORY)
+    assert (placement.chosen, placement.waiting, placement.reason) == (None, Reason.WAITING_FOR_DEVICE, "gpu: all 4 in use")
+
+
+def test_a_strategy_that_considers_nothing_makes_the_task_wait():
+    assert place(("gpu",), ranked(), INVENTORY).reason == "the strategy considers no class"
+
+
+def test_a_class_that_is_not_defined_makes_the_task_wait_even_where_another_would_do():
+    placement = place(("gpus", "cpu"), ranked(("cpu", True, "a")), INVENTORY)
+    assert (placement.waiting, placement.reason) == (
+        Reason.UNKNOWN_CLASS,
+        "no device class is called 'gpus'; the installation defines: cpu, gpu; did you mean 'gpu'?",
+    )
+
+
+def test_an_installation_without_classes_makes_the_task_wait():
+    assert place((), ranked(), ()).waiting is Reason.UNKNOWN_CLASS
+
+
+def test_no_wish_is_every_class_in_the_order_of_the_installation():
+    seen: list[DeviceRequest] = []
+
+    def answer(request: DeviceRequest) -> list[Choice]:
+        seen.append(request)
+        return []
+
+    place((), Answers(answer), INVENTORY)
+    assert seen == [DeviceRequest(classes=("gpu", "cpu"))]
+
+
+def test_a_strategy_may_say_that_waiting_is_pointless():
+    def answer(_: DeviceRequest) -> None:
+        raise DeviceUnavailable("never")
+
+    with pytest.raises(DeviceUnavailable, match=r"^never$"):
+        place(("cpu",), Answers(answer), INVENTORY)
+
+
+def fails(_: DeviceRequest) -> None:
+    raise ZeroDivisionError("x" * 999)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param(fails, "device strategy Answers failed: ZeroDivisionError: xxx", id="raises"),
+        pytest.param(lambda _: None, "answers NoneType, not a list of choices", id="nothing"),
+        pytest.param(lambda _: "cpu", "answers str, not a list", id="a string"),
+        pytest.param(lambda _: ["cpu"], "'cpu' is no choice", id="no choice"),
+        pytest.param(lambda _: [Choice(class_="cpu", usable=True, verdict=None)], "is no choice", id="no verdict"),  # type: ignore[arg-type]  # on purpose
+        pytest.param(
+            lambda _: [Choice(class_="tpu", usable=True, verdict="")], "it chooses 'tpu'; there are: cpu, gpu", id="unknown class"
+        ),
+    ],
+)
+def test_a_broken_strategy_is_a_typed_error_that_names_it(answer: Callable[[DeviceRequest], Any], said: str):
+    with pytest.raises(DeviceUnavailable) as caught:
+        place(("cpu",), Answers(answer), INVENTORY)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_verdict_is_cut_to_its_bound():
+    assert len(place(("cpu",), ranked(("cpu", True, "x" * 9999)), INVENTORY).considered[0].verdict) == 256
