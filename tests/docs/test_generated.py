@@ -45,10 +45,9 @@ def test_every_reason_has_a_row(generate: ModuleType) -> None:
 
 def test_every_row_has_the_cells_of_its_table(generate: ModuleType) -> None:
     for name, text in generate.pages().items():
-        for line in text.splitlines():
-            if line.startswith("| `"):
-                cells = len(re.findall(r"(?<!\\)\|", line)) - 1
-                assert cells == (2 if name == "reasons.md" or "## Rules" in text.split(line)[0] else 4), f"{name}: {line}"
+        for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+            cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+            assert len(cells) == 1, f"{name}: {table}"
 
 
 def test_the_pages_tell_type_default_and_meaning(generate: ModuleType) -> None:

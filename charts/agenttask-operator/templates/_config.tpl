@@ -24,7 +24,7 @@
   "defaultDeviceClasses" .Values.defaultDeviceClasses
   "taskDefaults" .Values.taskDefaults
   "secretGlobs" .Values.secretGlobs
-  "credentialImages" (default (list $runner $torch) .Values.credentialImages)
+  "credentialImages" .Values.credentialImages
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging

@@ -52,7 +52,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "agenttask.image" -}}
 {{- $repository := .image.repository -}}
 {{- with .context.Values.images.registry -}}
-{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (trimPrefix "localhost/" $repository) -}}
 {{- end -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $repository .image.digest -}}

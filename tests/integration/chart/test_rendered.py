@@ -193,22 +193,13 @@ def test_a_package_holds_the_crds_themselves(helm: Any, chart: Path, tmp_path: P
 
 
 def test_an_image_is_registry_repository_and_tag_or_digest(render: Any, chart: Path) -> None:
-    assert _controller(render())["containers"][0]["image"] == "agenttask/controller:0.1.0"
+    assert _controller(render())["containers"][0]["image"] == "localhost/agenttask/controller:0.1.0"
     objects = render("-f", str(chart / "ci" / "everything-values.yaml"))
     assert _controller(objects)["containers"][0]["image"] == f"registry.example.com/mirror/agenttask/controller@sha256:{'0' * 64}"
     assert _controller(objects)["imagePullSecrets"] == [{"name": "pull"}]
     images = _config(objects)["images"]
     assert images["runner"] == "registry.example.com/mirror/agenttask/runner:1.2.3"
     assert images["runnerTorch"] == "registry.example.com/mirror/agenttask/runner-torch:0.1.0"
-
-
-def test_model_credentials_go_to_our_runner_images_by_default(render: Any) -> None:
-    config = _config(render("--set", "images.registry=registry.example.com"))
-    assert config["credentialImages"] == [
-        "registry.example.com/agenttask/runner:0.1.0",
-        "registry.example.com/agenttask/runner-torch:0.1.0",
-    ]
-    assert config["secretGlobs"] == []
 
 
 def test_another_configuration_rolls_the_controller(render: Any) -> None:
