@@ -19,7 +19,7 @@ from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import OutputTooLarge, StepFailed
 from agenttask.plugin.threading import ThreadingStrategy, WorkKind
 from agenttask.runner.globs import MAX_FILES, TooManyFiles, is_pattern, matching
-from agenttask.runner.places import Places
+from agenttask.runner.places import Place, Places
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MODE = 0o644
@@ -41,21 +41,22 @@ class TaskFiles:
         return self._places.writable(path)
 
     async def glob(self, pattern: str) -> Sequence[Path]:
-        """The readable files that match, sorted, as the task names them; a plain path is itself.
+        """The readable files that match, sorted, symlinks not resolved; a plain path is itself.
 
-        A match that leads out through a symlink is not readable and so left out.
+        Those of an input have the name that the task gave (`/inputs/<name>/...`), wherever it lies. A match that leads out
+        through a symlink is not readable and so left out.
         """
         place, rest = self._places.located(pattern)
         if not is_pattern(rest):
             self._places.readable(pattern)
-            return [Path(place.name, rest)]
+            return [self._shown(place, rest)]
         try:
             found = await self._threads.run(WorkKind.BLOCKING_IO, matching, place.folder, rest)
         except TooManyFiles:
             raise StepFailed(f"{pattern!r} matches more than {MAX_FILES} files; a narrower pattern is needed") from None
         except OSError as error:
             raise StepFailed(f"{pattern!r}: {error.strerror}") from error
-        readable = [path for name in found if self._is_readable(str(path := Path(place.name, name)))]
+        readable = [path for name in found if self._is_readable(str(path := self._shown(place, name)))]
         if not readable:
             raise StepFailed(f"{pattern!r} matches no file in {place.name}")
         return readable
@@ -89,6 +90,10 @@ class TaskFiles:
         except OSError as error:
             raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
         return target
+
+    def _shown(self, place: Place, rest: str) -> Path:
+        """The workspace's files by their own path, as its folder is the steps' working folder; an input's by the task's name."""
+        return Path(place.folder if place == self._places.workspace else place.name, rest)
 
     def _is_readable(self, path: str) -> bool:
         with contextlib.suppress(StepFailed):

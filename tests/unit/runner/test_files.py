@@ -133,7 +133,7 @@ async def test_patterns_match_as_in_a_shell(files: TaskFiles, root: Path, patter
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     (root / "workspace" / "a" / "loop").symlink_to(root / "workspace" / "a")
-    found = [str(path.relative_to("/workspace")) for path in await files.glob(pattern)]
+    found = [str(path.relative_to(root / "workspace")) for path in await files.glob(pattern)]
     assert [name for name in found if "loop" not in name] == expected
 
 
@@ -145,11 +145,12 @@ async def test_a_pattern_without_a_match_is_an_error(files: TaskFiles) -> None:
 async def test_a_match_that_leads_out_is_not_readable(files: TaskFiles, root: Path) -> None:
     (root / "workspace" / "leak.md").symlink_to(root / "outside" / "secret")
     (root / "workspace" / "ok.md").write_text("ok")
-    assert await files.glob("*.md") == [Path("/workspace/ok.md")]
+    assert await files.glob("*.md") == [root / "workspace" / "ok.md"]
 
 
-async def test_a_plain_path_is_itself(files: TaskFiles) -> None:
-    assert await files.glob("what[1]?.md") == [Path("/workspace/what[1]?.md")]
+async def test_a_plain_path_is_itself(files: TaskFiles, root: Path) -> None:
+    assert await files.glob("what[1]?.md") == [root / "workspace" / "what[1]?.md"]
+    assert await files.glob("/inputs/repo/x") == [Path("/inputs/repo/x")]
 
 
 async def test_a_pattern_that_matches_too_much_is_refused(files: TaskFiles, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:

@@ -148,7 +148,9 @@ async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
     found = await asyncio.gather(*(repository.engine("smol", LocalModel(package="p")) for _ in range(5)))
     await repository.engine("smol", LocalModel(package="other"))
     assert len(set(map(id, found))) == 1
-    assert [(model, device, config.threads, config.memory_bytes) for model, device, config in factory.loads] == [("smol", "cpu", 3, 1 << 30)] * 2
+    assert [(model, device, config.threads, config.memory_bytes) for model, device, config in factory.loads] == [
+        ("smol", "cpu", 3, 1 << 30)
+    ] * 2
     await repository.aclose()
     assert factory.engine.closed == 2  # type: ignore[union-attr]
 

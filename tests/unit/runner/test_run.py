@@ -29,7 +29,9 @@ SMALL = {"name": "small", "client": "answering", "model": "gpt-x"}
 
 
 def document(*steps: dict[str, Any], models: Any = (), secrets: Any = (), **spec: Any) -> TaskDocument:
-    named = [{"name": f"s{index}", "plugin": {"kind": "echo", "with": step}} if "name" not in step else step for index, step in enumerate(steps)]
+    named = [
+        {"name": f"s{index}", "plugin": {"kind": "echo", "with": step}} if "name" not in step else step for index, step in enumerate(steps)
+    ]
     return msgspec.convert(
         {
             "task": {"name": "demo", "namespace": "agents", "uid": "u-1"},
@@ -146,7 +148,9 @@ class Stubborn:
         return StepOutput(text="late")
 
 
-@pytest.mark.parametrize("step", [custom("s", "echo", timeout=1, seconds=60), custom("s", "stubborn", timeout=1), custom("s", "stubborn", timeout=1, error="x")])
+@pytest.mark.parametrize(
+    "step", [custom("s", "echo", timeout=1, seconds=60), custom("s", "stubborn", timeout=1), custom("s", "stubborn", timeout=1, error="x")]
+)
 async def test_a_step_that_takes_too_long_fails_with_its_limit(station: Callable[..., Station], step: dict[str, Any]) -> None:
     outcome = await run(document(step), station(plugins(kinds={"stubborn": Stubborn()})))
     assert (type(outcome.error), str(outcome.error)) == (StepFailed, "timed out after 1 s (timeoutSeconds)")
@@ -163,8 +167,12 @@ async def raising(error: Exception) -> StepOutput:
         pytest.param(custom("s", "memory"), OutOfMemory, "resources.limits.memory", id="no memory"),
         pytest.param(custom("s", "timeout", timeout=5), StepFailed, "failed with TimeoutError", id="a time-out of the kind's own"),
         pytest.param(custom("s", "big"), OutputTooLarge, "1048577 bytes, at most 1048576", id="too much text"),
-        pytest.param(custom("s", "echo", seconds="soon"), InvalidTask, r"spec\.steps\[0\]\.plugin\.with\.seconds: Expected `float`", id="config"),
-        pytest.param(custom("s", "echo", txt="a"), InvalidTask, r"spec\.steps\[0\]\.plugin\.with: .*unknown field `txt`", id="unknown field"),
+        pytest.param(
+            custom("s", "echo", seconds="soon"), InvalidTask, r"spec\.steps\[0\]\.plugin\.with\.seconds: Expected `float`", id="config"
+        ),
+        pytest.param(
+            custom("s", "echo", txt="a"), InvalidTask, r"spec\.steps\[0\]\.plugin\.with: .*unknown field `txt`", id="unknown field"
+        ),
         pytest.param(custom("s", "echo", model="smal"), InvalidTask, "no AgentModel 'smal'", id="model"),
     ],
 )
@@ -214,7 +222,9 @@ async def test_large_values_are_rendered_off_the_loop(station: Callable[..., Sta
             kinds.append(kind)
             return await super().run(kind, function, *args)
 
-    found = document({"text": "x" * 10}, custom("big", "big"), {"name": "last", "plugin": {"kind": "echo", "with": {"text": "{{ steps.big.text }}"}}})
+    found = document(
+        {"text": "x" * 10}, custom("big", "big"), {"name": "last", "plugin": {"kind": "echo", "with": {"text": "{{ steps.big.text }}"}}}
+    )
     big = FunctionKind(lambda *_: asyncio.sleep(0, StepOutput(text="x" * 100_000)))
     outcome = await run(found, station(plugins(kinds={"big": big}, threads=Noting)))
     assert (len(outcome.output or ""), kinds) == (100_000, ["python-cpu"])

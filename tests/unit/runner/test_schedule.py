@@ -65,7 +65,9 @@ class Watched:
 
 @settings(deadline=None)
 @given(needs=graphs(), limit=st.integers(1, 5), data=st.data())
-def test_every_step_starts_after_its_needs_and_never_more_than_the_limit_run(needs: list[set[int]], limit: int, data: st.DataObject) -> None:
+def test_every_step_starts_after_its_needs_and_never_more_than_the_limit_run(
+    needs: list[set[int]], limit: int, data: st.DataObject
+) -> None:
     watched = Watched([data.draw(st.integers(0, 4)) for _ in needs])
     watched.needs = graph(needs)
     asyncio.run(run_in_order(watched.needs, limit=limit, run=watched.run, halt=watched.why.append))

@@ -13,7 +13,9 @@ from agenttask.api.report import ErrorReport, Report, StepReport, decode
 from agenttask.runner.termination import LastReport, TerminationFile, fitting
 
 texts = st.text(max_size=400)
-steps = st.lists(st.builds(StepReport, st.integers(0, 63), st.sampled_from("SFRK"), st.integers(0, 10**9), st.integers(0, 10**9), texts), max_size=64)
+steps = st.lists(
+    st.builds(StepReport, st.integers(0, 63), st.sampled_from("SFRK"), st.integers(0, 10**9), st.integers(0, 10**9), texts), max_size=64
+)
 reports = st.builds(
     Report,
     attempt=st.integers(1, 9),
