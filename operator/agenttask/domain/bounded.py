@@ -6,7 +6,7 @@ loops over long lists can cost the runner more than a bounded amount.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import Undefined
@@ -151,8 +151,8 @@ def missing(value: Any, key: Any, path: str) -> str:
 
 def _plain(value: Any) -> Any:
     """What the JSON encoder does not know by itself."""
-    if isinstance(value, Mapping):
+    if isinstance(present(value), Mapping):
         return dict(value)
-    if isinstance(value, Iterable) and isinstance(value, Sequence):
+    if isinstance(value, Sequence):
         return list(value)
     raise TypeError(f"{kind(value)} cannot be written as JSON")

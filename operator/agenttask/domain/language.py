@@ -178,7 +178,7 @@ class Walk:
         if name not in known:
             near = did_you_mean(name, known) if isinstance(name, str) else ""
             hint = dash_hint(self._source) if not near and isinstance(node, nodes.Getattr) else near
-            raise self._refuse(node, f"there is no {what} {quoted(name)}; {where}: {listed(known)}{hint}")
+            raise self._refuse(node, f"no {what} {quoted(name)} can be seen here; {where}: {listed(known)}{hint}")
 
     def _one_of(self, node: nodes.Node, what: str, key: object, fields: Collection[str]) -> None:
         if key not in fields:

@@ -7,6 +7,9 @@ raised, with the path of its field as the user wrote it; types and bounds are th
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from agenttask.api.constants import MAX_DOCUMENT_BYTES
 from agenttask.api.errors import InvalidTask, UnknownPlugin
 from agenttask.api.steps import STEP_KINDS, Step
 from agenttask.api.task import AgentTaskSpec, Input
@@ -24,6 +27,7 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
         InvalidTask: the task contradicts itself; InvalidTemplate for its templates.
         UnknownPlugin: a step's kind is not installed.
     """
+    _fits_a_pod(spec)
     for index, step in enumerate(spec.steps):
         _one_kind(index, step)
     graph = StepGraph(spec.steps)
@@ -37,6 +41,13 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
     environment.check_pod(spec.pod.env, "spec.pod.env")
     _distinct_classes(spec.device.classes)
     return graph
+
+
+def _fits_a_pod(spec: AgentTaskSpec) -> None:
+    """Look at the size first: the walk through the templates of one object of a megabyte would take seconds."""
+    size = len(msgspec.json.encode(spec))
+    if size > MAX_DOCUMENT_BYTES:
+        raise InvalidTask("spec", f"has {size} bytes, at most {MAX_DOCUMENT_BYTES} reach the pod; move long texts into a ConfigMap input")
 
 
 def _one_kind(index: int, step: Step) -> None:
@@ -82,7 +93,7 @@ def _retrieves_from_embed(field: str, index: int, name: str, spec: AgentTaskSpec
 
 def _templates(index: int, step: Step, spec: AgentTaskSpec, graph: StepGraph) -> None:
     ended = [graph.names[ancestor] for ancestor in sorted(graph.ancestors(index))]
-    later = [name for name in graph.names if name not in ended]
+    later = [name for name in graph.names if name not in ended and name != step.name]
     field = f"spec.steps[{index}].plugin.with" if step.plugin is not None else f"spec.steps[{index}].{step.kind}"
     for path, text in _strings(step.config, field):
         templates.check(text, field=path, params=spec.params, steps=ended, later=later)

@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+from collections import deque
 from collections.abc import Iterator
 from types import MappingProxyType
 
@@ -116,6 +117,8 @@ def test_strings_come_out_as_from_jinja2_itself(source: str):
         ("{{ steps.plan.json.edits | map(attribute='meta.nope') | join }}", "an item has no 'nope'; it has: by"),
         ("{{ steps.plan.json.edits | selectattr('nope') | length }}", "an item has no 'nope'"),
         ("{{ steps.plan.json.empty | first }}", "a list is empty, it has no first item"),
+        ("{{ {} | first }}", "a mapping is empty, it has no first item"),
+        ("{{ [steps.plan.json.nope] }}", "steps.plan.json has no 'nope'"),
         ("{{ '' | last }}", "a string is empty, it has no last item"),
         ("{{ attempt | first }}", "only a string, a list or a mapping has a first and a last item, not a number"),
         ("{{ none | length }}", "has a length, not null"),
@@ -146,6 +149,11 @@ def test_half_a_surrogate_pair_in_a_value_fails_the_step():
 def test_something_that_is_no_json_fails_the_step():
     with pytest.raises(StepFailed, match="a object cannot be written as JSON"):
         render("{{ params.a }}", {"params": {"a": object()}})
+
+
+def test_any_sequence_is_a_list():
+    values = {"params": {"a": deque(["x", "y"]), "b": (1, 2)}}
+    assert render("{{ params.a }}{{ params.b }}{{ params.a | join }}{{ params.a[1] }}", values) == '["x", "y"][1, 2]xyy'
 
 
 def test_a_value_nested_too_deeply_fails_the_step():

@@ -138,12 +138,15 @@ def test_a_filter_outside_its_bounds_is_refused(source: str, said: str):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{{ params.flie }}", "there is no param 'flie'; spec.params: file, my-file; did you mean 'file'?"),
-        ("{{ params['flie'] }}", "there is no param 'flie'"),
+        ("{{ params.flie }}", "no param 'flie' can be seen here; spec.params: file, my-file; did you mean 'file'?"),
+        ("{{ params['flie'] }}", "no param 'flie'"),
         ("{{ params[attempt] }}", "the name after `params` is a constant"),
-        ("{{ steps.dosc.text }}", "there is no step 'dosc'; steps that have ended by then: docs, write-tests; did you mean 'docs'?"),
-        ("{{ steps['dosc'].text }}", "there is no step 'dosc'"),
-        ("{{ steps[0].text }}", "there is no step 0"),
+        (
+            "{{ steps.dosc.text }}",
+            "no step 'dosc' can be seen here; steps that have ended by then: docs, write-tests; did you mean 'docs'?",
+        ),
+        ("{{ steps['dosc'].text }}", "no step 'dosc'"),
+        ("{{ steps[0].text }}", "no step 0"),
         ("{{ steps[attempt].text }}", "the name after `steps` is a constant"),
         ("{{ steps.after.text }}", "step 'after' may not have ended by then; add it to needs"),
         ("{{ steps }}", "`steps` alone is no value; say which step"),

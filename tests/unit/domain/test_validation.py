@@ -161,6 +161,18 @@ def test_a_template_that_looks_at_a_step_beside_it_says_what_to_do():
     assert refused(task)[1] == "step 's0' may not have ended by then; add it to needs"
 
 
+def test_a_template_that_looks_at_its_own_step_is_not_sent_to_needs():
+    assert refused(spec({"chat": {"model": "m", "prompt": "{{ steps.s0.text }}"}}))[1] == (
+        "no step 's0' can be seen here; steps that have ended by then: none"
+    )
+
+
+def test_a_task_too_large_for_its_pod_is_refused_first():
+    texts = ["{{ nope }}" + "x" * 16000] * 20
+    field, problem = refused(spec({"embed": {"model": "m", "texts": texts}}))
+    assert (field, "at most 204800 reach the pod; move long texts into a ConfigMap input" in problem) == ("spec", True)
+
+
 def test_the_output_sees_all_steps():
     validate(spec(READ, READ | {"needs": []}, output="{{ steps.s0.text ~ steps.s1.text }}"), step_kinds=None)
 
