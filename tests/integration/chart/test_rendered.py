@@ -238,6 +238,6 @@ def test_notes_tell_what_to_do_next_and_warn_of_risky_values(helm: Any, chart: P
     plain = helm("install", "r", str(chart), "--dry-run=client", "--namespace", "ns").stdout
     risky = helm("install", "r", str(chart), "--dry-run=client", "--namespace", "ns", "--set", settings).stdout
     assert "kubectl -n ns wait --for=condition=Complete agenttask/hello" in plain
-    assert "helm -n ns test r --logs" in plain
+    assert "helm -n ns test r\n" in plain
     assert warning not in plain
     assert warning in risky
