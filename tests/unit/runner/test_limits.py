@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.fakes.runner_plugins import FirstClass
 
 from agenttask.api.document import DeviceDocument
 from agenttask.api.errors import DeviceUnavailable, InvalidTask
@@ -12,7 +13,6 @@ from agenttask.api.task import AgentTaskSpec
 from agenttask.runner.cgroup import cpu_count, memory_limit
 from agenttask.runner.devices import torch_device, visible_accelerators
 from agenttask.runner.settings import read_settings
-from tests.fakes.runner_plugins import FirstClass
 
 
 def spec(**fields: Any) -> AgentTaskSpec:

@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.fakes.runner_plugins import Answering, CountingFactory, plugins
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask, ModelUnavailable, UnknownPlugin
@@ -15,7 +16,6 @@ from agenttask.runner.models import Models, credential_of
 from agenttask.runner.observer import NullObserver
 from agenttask.runner.session import SharedSession
 from agenttask.runner.settings import RunnerSettings
-from tests.fakes.runner_plugins import Answering, CountingFactory, plugins
 
 SMALL = ModelDocument(name="small", client="answering", model="gpt-x", credential_env="AGENTTASK_CREDENTIAL_0")
 ASK = ChatRequest(messages=(Message(role="user", content="hi"),))

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.fakes.runner_plugins import FunctionKind, Threads, plugins
 
 from agenttask.api.document import TaskDocument
 from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, OutOfMemory, OutputTooLarge, StepFailed, UnknownPlugin
@@ -23,7 +25,6 @@ from agenttask.runner.places import places
 from agenttask.runner.run import Outcome, Station, TaskRun
 from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.termination import LastReport, ReportChannel, TerminationFile
-from tests.fakes.runner_plugins import FunctionKind, Threads, plugins
 
 SMALL = {"name": "small", "client": "answering", "model": "gpt-x"}
 
@@ -315,7 +316,7 @@ async def test_a_step_gets_a_clean_environment_and_only_its_own_secrets(station:
 
     async def look(config: dict[str, Any], context: StepContext) -> StepOutput:
         seen[context.name] = context
-        assert Path(context.environment["HOME"]).is_dir() and Path(context.environment["TMPDIR"]).is_dir()
+        assert all(os.path.isdir(context.environment[name]) for name in ("HOME", "TMPDIR"))  # noqa: ASYNC240, PTH112 - a test may
         context.log("hello")
         return StepOutput()
 
@@ -364,7 +365,8 @@ async def test_the_log_has_a_line_for_each_start_and_end_and_no_content(station:
         "step s1: started (echo)",
         r"step s1: failed after T s: step kind 'echo' failed with RuntimeError: two\nlines \x1b[31m",
         "step s2: skipped: cancelled because step 's1' failed",
-        r"task demo: failed with StepFailed after T s, 1 call, 3 input and 4 output tokens: step kind 'echo' failed with RuntimeError: two\nlines \x1b[31m",
+        "task demo: failed with StepFailed after T s, 1 call, 3 input and 4 output tokens: "
+        r"step kind 'echo' failed with RuntimeError: two\nlines \x1b[31m",
     ]
     assert "prompt-words" not in text
 

@@ -85,7 +85,8 @@ def test_after_a_failure_nothing_starts_and_nothing_goes_on(needs: list[set[int]
     with pytest.raises(ValueError):
         asyncio.run(run_in_order(watched.needs, limit=limit, run=watched.run, halt=watched.why.append))
     failed = set(watched.started) - set(watched.ended) - set(watched.cancelled)
-    assert failed and failed <= failing
+    assert failed
+    assert failed <= failing
     assert watched.running == set()
     assert watched.why[0] in {f"cancelled because step 's{index}' failed" for index in failed}
     assert not any(watched.needs.ancestors(index) & failed for index in watched.started)
