@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agenttask.api.errors import AgentTaskError, InvalidTemplate, OutputTooLarge, StepFailed
 from agenttask.domain.rendering import MAX_TREE_DEPTH, render, render_tree
+from agenttask.domain.templates import check
 
 MIB = 1 << 20
 EDITS = [{"file": "a.md", "size": 3, "meta": {"by": "x"}}, {"file": "b.md", "size": 5, "meta": {"by": "y"}}]
@@ -293,3 +294,24 @@ def test_nothing_but_a_typed_error_escapes_from_any_value(value: object, chain: 
     for source in (f"{{{{ steps.s.json{chain} }}}}", f"{{% for a in steps.s.json{chain} %}}{{{{ a }}}}{{{{ loop.index }}}}{{% endfor %}}"):
         with contextlib.suppress(AgentTaskError):
             assert isinstance(render(source, values), str)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("{{ " + "'a' if attempt == 1 else " * 28 + "'z' }}", id="inline ifs"),
+        pytest.param("{% if attempt %}" * 29 + "z" + "{% endif %}" * 29, id="blocks"),
+        pytest.param("{{ params.file" + " | upper" * 28 + " }}", id="filters"),
+        pytest.param("{{ " + "[" * 28 + "attempt" + "]" * 28 + " }}", id="lists"),
+        pytest.param("{{ " + "('a' ~ " * 28 + "attempt" + ")" * 28 + " }}", id="concatenations"),
+        pytest.param("{{ attempt" + " == 2 and attempt" * 28 + " }}", id="conjunctions"),
+        pytest.param("{{ " + "(attempt == " * 14 + "1" + ")" * 14 + " }}", id="comparisons"),
+        pytest.param("{{ " + "steps.plan.json[" * 12 + "'ok'" + "]" * 12 + " | default('z') }}", id="items of items"),
+    ],
+)
+def test_whatever_the_language_lets_pass_also_compiles(source: str):
+    check(source, field="x", params=VALUES["params"], steps=VALUES["steps"])
+    try:
+        assert render(source, VALUES)
+    except StepFailed as error:
+        assert "has no" in str(error)  # noqa: PT017 - either is fine, a failure to compile is not
