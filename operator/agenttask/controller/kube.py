@@ -20,11 +20,11 @@ MAX_LINE_BYTES: Final = 16 << 20
 """A watch event is an object of at most ~3 MiB (the server's request limit); more than this is no watch stream."""
 
 
-class _ListMeta(Struct):
+class _ListMeta(Struct, frozen=True):
     continue_: str = msgspec.field(name="continue", default="")
 
 
-class _Page(Struct):
+class _Page(Struct, frozen=True):
     metadata: _ListMeta = _ListMeta()
 
 
@@ -120,10 +120,12 @@ class KubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        timeout_seconds: int | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The events after `resource_version`, a JSON line each, bookmarks among them.
 
-        Ends when the server ends it or the stream falls silent; close it (`contextlib.aclosing`) to stop earlier.
+        Ends when the server ends it (after `timeout_seconds`, with a bookmark shortly before) or the stream falls silent;
+        close it (`contextlib.aclosing`) to stop earlier.
 
         Raises:
             Gone: the resourceVersion is compacted. (Later it arrives as an ERROR event instead.)
@@ -131,6 +133,8 @@ class KubeClient:
         """
         query = _query(label_selector, field_selector)
         query |= {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": resource_version}
+        if timeout_seconds is not None:
+            query["timeoutSeconds"] = str(timeout_seconds)
         accept = _ACCEPT_METADATA if metadata_only else _ACCEPT
         try:
             async with self._session.get(

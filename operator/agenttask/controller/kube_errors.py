@@ -91,11 +91,11 @@ class Unreachable(KubeError):
         super().__init__(0, "Unreachable", message)
 
 
-class _Details(Struct, rename="camel"):
+class _Details(Struct, frozen=True, rename="camel"):
     retry_after_seconds: int = 0
 
 
-class _Status(Struct):
+class _Status(Struct, frozen=True):
     """metav1.Status, as far as we read it."""
 
     reason: str = ""

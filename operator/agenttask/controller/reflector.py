@@ -38,22 +38,22 @@ class Malformed(Exception):
     """A list or watch answered something that is not the protocol."""
 
 
-class _Meta(Struct, rename="camel"):
+class _Meta(Struct, frozen=True, rename="camel"):
     resource_version: str = ""
     uid: str = ""
     name: str = ""
 
 
-class _Versioned(Struct):
+class _Versioned(Struct, frozen=True):
     metadata: _Meta = _Meta()
 
 
-class _RawPage(Struct):
+class _RawPage(Struct, frozen=True):
     items: list[Raw] = []
     metadata: _Meta = _Meta()
 
 
-class _Event(Struct):
+class _Event(Struct, frozen=True):
     type: str
     object: Raw
 
