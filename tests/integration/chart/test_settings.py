@@ -1,0 +1,90 @@
+"""The config.yaml that the chart writes is one that the controller reads, key for key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agenttask.api.task import ResourceList, Resources
+from agenttask.controller.installation import ExtraPlugins, Images, Plugins
+from agenttask.controller.settings import Settings, read_settings
+from agenttask.domain.device import DeviceClass
+
+
+def _settings(objects: list[dict[str, Any]]) -> Settings:
+    (config,) = (each for each in objects if each["kind"] == "ConfigMap")
+    return read_settings(config=config["data"]["config.yaml"], environ={}, flags=())
+
+
+def _container(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    (deployment,) = (each for each in objects if each["kind"] == "Deployment")
+    return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("case", ["cluster-scope", "everything", "least-rights"])
+def test_the_controller_reads_the_configuration_of_each_case(render: Any, chart: Path, case: str) -> None:
+    assert _settings(render("-f", str(chart / "ci" / f"{case}-values.yaml"))).default_device_classes
+
+
+def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(render: Any) -> None:
+    settings = _settings(render())
+    gpu, cpu = settings.device_classes
+    assert cpu == DeviceClass(name="cpu", kind="cpu")
+    assert gpu == DeviceClass(
+        name="gpu",
+        kind="cuda",
+        resources={"nvidia.com/gpu": 1},
+        tolerations=({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},),
+    )
+    defaults = Settings()
+    assert settings.namespaces == ("ns",)
+    for name in (
+        "default_device_classes",
+        "task_defaults",
+        "secret_globs",
+        "credential_images",
+        "plugins",
+        "nodes",
+        "logging",
+        "telemetry",
+    ):
+        assert getattr(settings, name) == getattr(defaults, name), name
+
+
+def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
+    settings = _settings(render("-f", str(chart / "ci" / "everything-values.yaml")))
+    assert settings.namespaces == ("team-a", "team-b")
+    assert settings.images == Images(
+        runner="registry.example.com/mirror/agenttask/runner:1.2.3",
+        runner_torch="registry.example.com/mirror/agenttask/runner-torch:0.1.0",
+        pull_policy="Always",
+        pull_secrets=("pull",),
+    )
+    assert [each.name for each in settings.device_classes] == ["mig-1g", "cpu", "remote"]
+    assert settings.device_classes[0].image == "example.com/runner-cuda:1"
+    assert settings.device_classes[1].node_selector == {"pool": "cpu"}
+    assert settings.default_device_classes == ("cpu", "remote")
+    assert (settings.secret_globs, settings.credential_images) == (("agents-*",), ("registry.example.com/*",))
+    assert settings.plugins == Plugins(
+        allowed_distributions=("agenttask", "agenttask-example"),
+        extra=ExtraPlugins(step_kinds=("shout",), llm_clients=("echo",), threading=("calm",), model_factories=("tiny",)),
+    )
+    assert (settings.logging.format, settings.logging.level) == ("text", "debug")
+    assert settings.telemetry.otlp_endpoint == "http://collector.observability:4318"
+
+
+def test_task_resources_reach_the_controller(render: Any) -> None:
+    set_to = "taskDefaults.resources.requests=null,taskDefaults.resources.limits.memory=3Gi,taskDefaults.scratch=1Gi"
+    defaults = _settings(render("--set", set_to)).task_defaults
+    assert defaults.resources.limits == ResourceList(cpu="2", memory="3Gi", ephemeral_storage="2Gi")
+    assert defaults.resources == Resources(limits=defaults.resources.limits)
+    assert defaults.scratch == "1Gi"
+
+
+def test_flags_and_probes_are_those_of_the_program(render: Any) -> None:
+    container = _container(render())
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "config")
+    assert container["args"] == ["--config", f"{mount['mountPath']}/config.yaml"]
+    assert container["ports"] == [{"name": "health", "containerPort": Settings().probe_port}]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
