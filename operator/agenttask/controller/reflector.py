@@ -49,7 +49,8 @@ class _Versioned(Struct, frozen=True):
 
 
 class _RawPage(Struct, frozen=True):
-    items: list[Raw] = []
+    items: list[Raw] | None = None
+    """The API server writes null for a list of nothing."""
     metadata: _Meta = _Meta()
 
 
@@ -133,7 +134,7 @@ class Reflector(Generic[T]):
     def _remember(self, error: Exception | None, failures: int) -> None:
         """Where to go on: after the last event seen, or from a new list."""
         if self._latest is not None:
-            self._version = _decode_versioned(self._latest).metadata.resource_version or self._version
+            self._version = _version(self._latest) or self._version
             self._latest = None
         if isinstance(error, Gone | Invalid | Forbidden | NotFound | Malformed) or failures % RELIST_AFTER == 0:
             self._version = None
@@ -163,7 +164,7 @@ class Reflector(Generic[T]):
                 except msgspec.MsgspecError as error:
                     raise Malformed(f"list: {error}") from error
                 version = page.metadata.resource_version
-                for raw in page.items:
+                for raw in page.items or ():
                     item = self._read(raw)
                     if item is not None:
                         found[self._key(item)] = item
@@ -226,3 +227,10 @@ class Reflector(Generic[T]):
         old = self._items.pop(key, None)
         if old is not None:
             self._on_change(old, None)
+
+
+def _version(raw: Raw) -> str | None:
+    try:
+        return _decode_versioned(raw).metadata.resource_version or None
+    except msgspec.MsgspecError:
+        return None
