@@ -1,0 +1,72 @@
+"""How a local run ended, for a person and for a program; the fields of the JSON are those of `status`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from agenttask.api.errors import OutputTooLarge
+from agenttask.api.reasons import Phase, Reason, StepPhase
+from agenttask.api.report import StepReport
+from agenttask.api.steps import Step
+from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
+from agenttask.runner.run import Outcome
+from agenttask.runner.termination import fitting
+
+_PHASES = {"S": StepPhase.SUCCEEDED, "F": StepPhase.FAILED, "R": StepPhase.RUNNING, "K": StepPhase.SKIPPED}
+
+
+def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
+    """The status that a controller would write of this run, as far as a run alone tells it."""
+    report = outcome.report
+    steps = tuple(_step(spec.steps[step.index], step, report.started) for step in report.steps)
+    found = AgentTaskStatus(
+        phase=Phase.SUCCEEDED if outcome.error is None else Phase.FAILED,
+        reason=Reason.SUCCEEDED if outcome.error is None else outcome.error.reason,
+        message=failure(outcome),
+        attempt=report.attempt,
+        progress=f"{sum(step.code == 'S' for step in report.steps)}/{len(spec.steps)}",
+        steps=steps,
+        output=outcome.output,
+        usage=UsageStatus(
+            calls=outcome.usage.calls,
+            input_tokens=outcome.usage.input_tokens,
+            output_tokens=outcome.usage.output_tokens,
+            total_tokens=outcome.usage.input_tokens + outcome.usage.output_tokens,
+        ),
+        start_time=_time(report.started),
+        completion_time=_time(report.started + max((step.started_ms + step.duration_ms for step in report.steps), default=0)),
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
+
+
+def failure(outcome: Outcome) -> str | None:
+    """The error with the step at fault, None where there is none."""
+    if outcome.error is None:
+        return None
+    return f"step {outcome.step!r}: {outcome.error}" if outcome.step is not None else str(outcome.error)
+
+
+def cluster_note(outcome: Outcome) -> str | None:
+    """A warning where this run's result would not fit the channel of a pod."""
+    try:
+        fitting(outcome.report)
+    except OutputTooLarge as error:
+        return f"note: in a cluster this task would fail with {Reason.OUTPUT_TOO_LARGE}: {error}"
+    return None
+
+
+def _step(step: Step, report: StepReport, started: int) -> StepStatus:
+    ran = report.code != "K"
+    return StepStatus(
+        name=step.name,
+        phase=_PHASES[report.code],
+        started_at=_time(started + report.started_ms) if ran else None,
+        finished_at=_time(started + report.started_ms + report.duration_ms) if ran else None,
+        message=report.message or None,
+    )
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
