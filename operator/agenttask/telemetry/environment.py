@@ -54,6 +54,11 @@ def traces_url(environ: Mapping[str, str]) -> str | None:
     return specific or general.removesuffix("/") + TRACES_PATH
 
 
+def with_endpoint(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
+    """The environment with an endpoint of the settings, which a variable overrides."""
+    return {**({ENDPOINT: endpoint} if endpoint else {}), **environ}
+
+
 def forwarded(environ: Mapping[str, str]) -> dict[str, str]:
     """What a pod needs to export to the same place; credentials in a URL are taken out."""
     return {name: _without_credentials(environ[name]) for name in FORWARDED if environ.get(name)}

@@ -4,6 +4,7 @@ The provider is our own, not the global one. Telemetry never hurts: a collector 
 warning a minute, spans that do not fit the queue are dropped, and the end of the process waits for three seconds.
 """
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from contextvars import ContextVar
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -23,6 +25,8 @@ from agenttask.telemetry.quiet import Quiet
 from agenttask.telemetry.span import FinishedSpan, SpanKind
 
 FLUSH_SECONDS = 3.0
+SCHEDULE_MILLISECONDS = 1000
+"""How long spans gather; the SDK's own 5 s are more than most tasks last, and what a killed process loses."""
 SCOPE = "agenttask"
 _KINDS = {SpanKind.INTERNAL: trace.SpanKind.INTERNAL, SpanKind.SERVER: trace.SpanKind.SERVER, SpanKind.CLIENT: trace.SpanKind.CLIENT}
 
@@ -64,7 +68,8 @@ class Telemetry:
             id_generator=self._ids,
             shutdown_on_exit=False,  # its own way waits for 30 s
         )
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        delay = None if OTEL_BSP_SCHEDULE_DELAY in os.environ else SCHEDULE_MILLISECONDS
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter, schedule_delay_millis=delay))
         self._tracer = self._provider.get_tracer(SCOPE)
 
     def emit(self, spans: Iterable[FinishedSpan]) -> None:

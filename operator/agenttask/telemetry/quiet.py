@@ -40,8 +40,8 @@ class Quiet(logging.Filter):
         for name in LOGGERS:
             logging.getLogger(name).removeFilter(self)
 
-    def filter(self, record: logging.LogRecord) -> logging.LogRecord | bool:
-        """The record as a warning without its traceback, or False for the rest of the interval; debug and info as they are."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it passes; it is made a warning without its traceback. Debug and info pass as they are."""
         if record.levelno < logging.WARNING:
             return True
         now = self._clock()
@@ -55,4 +55,4 @@ class Quiet(logging.Filter):
         record.msg, record.args = f"spans are not exported: {record.getMessage()}{more}", None
         record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
         record.exc_info, record.exc_text = None, None
-        return record
+        return True

@@ -1,6 +1,6 @@
 import pytest
 
-from agenttask.telemetry.environment import UnusableEndpoint, encode_resource, forwarded, resource_attributes, traces_url
+from agenttask.telemetry.environment import UnusableEndpoint, encode_resource, forwarded, resource_attributes, traces_url, with_endpoint
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,9 @@ def test_the_downward_api_names_this_process():
 
 def test_resource_attributes_are_escaped_for_the_environment():
     assert encode_resource({"k8s.pod.name": "p", "odd": "a,b=c %", "none": ""}) == "k8s.pod.name=p,odd=a%2Cb%3Dc%20%25"
+
+
+def test_an_endpoint_of_the_settings_yields_to_the_environment():
+    assert traces_url(with_endpoint({}, "http://settings:4318")) == "http://settings:4318/v1/traces"
+    assert traces_url(with_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://mine:4318"}, "http://settings")) == "http://mine:4318/v1/traces"
+    assert traces_url(with_endpoint({}, "")) is None

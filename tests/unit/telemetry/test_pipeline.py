@@ -172,3 +172,10 @@ def test_an_endpoint_that_cannot_work_turns_tracing_off_with_one_warning(caplog)
         "tracing is off: OTEL_EXPORTER_OTLP_ENDPOINT='collector:4318' is no URL; write it as http://host:4318"
     ]
     assert threading.active_count() == threads
+
+
+def test_spans_leave_within_seconds_while_the_process_goes_on(sink):
+    telemetry = started(sink.endpoint)
+    telemetry.emit([root()])
+    assert len(sink.wait_for(1, seconds=4)) == 1
+    telemetry.close()

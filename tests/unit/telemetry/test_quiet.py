@@ -29,9 +29,9 @@ def quiet(clock):
 def test_one_warning_a_minute_tells_how_many_were_held_back(quiet, clock, caplog):
     for second in range(121):
         clock.now = 1000.0 + second
-        for name in LOGGERS:
+        for name in LOGGERS[:2]:  # others have a filter of the SDK's own besides
             logging.getLogger(name).error("batch lost: %s", second)
-    held = 60 * len(LOGGERS) - 1
+    held = 60 * 2 - 1
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.WARNING, "spans are not exported: batch lost: 0"),
         (logging.WARNING, f"spans are not exported: batch lost: 60 ({held} more like it were not shown)"),
