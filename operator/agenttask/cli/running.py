@@ -9,8 +9,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import uvloop
 from msgspec import Struct
 from rich.console import Console
@@ -25,11 +27,14 @@ from agenttask.plugin.registry import Plugins
 from agenttask.runner.cgroup import cpu_count, memory_limit
 from agenttask.runner.devices import visible_accelerators
 from agenttask.runner.log import Log
+from agenttask.runner.observer import Observers
 from agenttask.runner.places import places
 from agenttask.runner.run import Outcome, Station, TaskRun
 from agenttask.runner.settings import RunnerSettings, read_settings
 from agenttask.runner.stop import Stop, leave_at_once
 from agenttask.runner.termination import LastReport
+from agenttask.runner.tracing import Tracing
+from agenttask.telemetry.setup import configure
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED = 0, 1, 2, 130
 
@@ -81,8 +86,9 @@ def run_local(
             settings = read_settings(local.document.spec, environ, cpus=cpu_count(), memory_bytes=memory_limit())
         except InvalidTask as error:
             raise InvalidFile([f"task {task.metadata.name!r}: {error}"]) from error
+        station = _traced(_station(local, settings, plugins, workspace, scratch, environ), environ, stack)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_execute(local, settings, _station(local, settings, plugins, workspace, scratch, environ)))
+            return runner.run(_execute(local, settings, station))
 
 
 async def _execute(local: LocalTask, settings: RunnerSettings, station: Station) -> Outcome:
@@ -136,4 +142,19 @@ def _station(
         observer=watching,
         channel=LastReport(),
         log=watching.line,
+    )
+
+
+def _traced(station: Station, environ: Mapping[str, str], stack: ExitStack) -> Station:
+    """The station with its run as a trace, where the environment names an OTLP endpoint."""
+    telemetry = configure(environ, service="agenttask-run", version=version("agenttask"))
+    if telemetry is None:
+        return station
+    stack.callback(telemetry.close)
+    tracing = Tracing(telemetry, environ, time.time_ns)
+    return msgspec.structs.replace(
+        station,
+        observer=Observers([station.observer, tracing]),
+        http_traces=(tracing.http_trace(),),
+        step_environment=tracing.step_environment,
     )

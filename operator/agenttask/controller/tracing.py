@@ -5,21 +5,28 @@ sending them again after a restart gives the same spans, not new ones. API times
 runner's report, in milliseconds, says when the pod really ended.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
 
 from agenttask.api.constants import CONTAINER, ENV_TRACEPARENT
 from agenttask.api.reasons import Phase, Reason
 from agenttask.api.report import Report
 from agenttask.api.task import AgentTaskStatus
+from agenttask.controller.observer import NoObserver, TaskObserver
 from agenttask.domain.moment import GRAIN, parse
 from agenttask.domain.observation import SeenPod, SeenTask
 from agenttask.domain.outcome import report_of
 from agenttask.telemetry import ids, names
-from agenttask.telemetry.environment import RESOURCE_ATTRIBUTES, encode_resource, forwarded
+from agenttask.telemetry.environment import RESOURCE_ATTRIBUTES, encode_resource, forwarded, with_endpoint
 from agenttask.telemetry.ids import SpanRef
 from agenttask.telemetry.names import Attribute, PipelineResult
+from agenttask.telemetry.setup import configure
 from agenttask.telemetry.span import AttributeValue, FinishedSpan, SpanKind, SpanSink
 
+SERVICE: Final = "agenttask-controller"
 _TIMEOUTS = frozenset({Reason.PENDING_DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED})
 _NOT_THE_TASKS_FAULT = frozenset(
     {
@@ -32,6 +39,20 @@ _NOT_THE_TASKS_FAULT = frozenset(
         Reason.LOST,
     }
 )
+
+
+@asynccontextmanager
+async def observed(environ: Mapping[str, str], endpoint: str) -> AsyncIterator[TaskObserver]:
+    """The observer that environment and settings (`endpoint`) ask for; what it has to send is sent at the end."""
+    found = with_endpoint(environ, endpoint)
+    telemetry = configure(found, service=SERVICE, version=version("agenttask"))
+    if telemetry is None:
+        yield NoObserver()
+        return
+    try:
+        yield Tracing(telemetry, found)
+    finally:
+        await asyncio.to_thread(telemetry.close)
 
 
 class Tracing:

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.otlp_sink import OtlpSink
 from tests.fakes.span_list import SpanList
 
 from agenttask.api import report as reports
@@ -9,7 +10,8 @@ from agenttask.api.reasons import Phase, Reason
 from agenttask.api.report import ErrorReport, Report, StepReport
 from agenttask.api.steps import Chat, Step
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus
-from agenttask.controller.tracing import Tracing, task_spans
+from agenttask.controller.observer import NoObserver, TaskObserver
+from agenttask.controller.tracing import Tracing, observed, task_spans
 from agenttask.domain.observation import SeenPod, SeenTask, Terminated
 from agenttask.telemetry.ids import parse_traceparent, span_ref, trace_id
 from agenttask.telemetry.span import SpanKind
@@ -166,3 +168,19 @@ def test_an_ended_task_is_sent_and_shown_under_its_trace_id():
     tracing = Tracing(spans, {})
     tracing.task_finished(TASK, status(), pod(report()))
     assert {span.ref.trace_id for span in spans.spans} == {tracing.trace_id(TASK)} == {trace_id(UID)}
+
+
+async def test_without_an_endpoint_nothing_is_observed():
+    async with observed({}, "") as observer:
+        assert isinstance(observer, NoObserver)
+        assert observer.trace_id(TASK) is None
+
+
+async def test_an_endpoint_of_the_settings_is_used_and_handed_to_pods():
+    with OtlpSink() as sink:
+        async with observed({}, sink.endpoint) as observer:
+            watching: TaskObserver = observer
+            assert watching.environment_for(TASK, 1, "demo-1")["OTEL_EXPORTER_OTLP_ENDPOINT"] == sink.endpoint
+            watching.task_finished(TASK, status(), pod(report()))
+        assert [span.name for span in sink.spans] == ["RUN AgentTask", "queue", "pod"]
+        assert sink.spans[0].resource["service.name"] == "agenttask-controller"
