@@ -12,8 +12,6 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import watchfiles
-
 from agenttask.api.errors import StepFailed
 
 _POLL_SECONDS = 0.25
@@ -59,6 +57,8 @@ class AwaitedFile:
 
     async def _look(self, done: Callable[[], bool]) -> None:
         """Watch the nearest folder that exists, until the work is done or a nearer one exists."""
+        import watchfiles  # the controller loads this module for the kind's name, and its image has no watchfiles
+
         folder = _nearest_folder(self._path)
         changes = watchfiles.awatch(
             folder,
