@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tests.unit.house.pins import pinned
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
@@ -25,14 +26,6 @@ def asked_for(*extras: str) -> list[Requirement]:
                 left += requirement.extras - set(left)
             else:
                 found.append(requirement)
-    return found
-
-
-def pinned(file: Path) -> dict[str, set[str]]:
-    """Versions by name; a name may have several, for different Pythons."""
-    found: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", file.read_text(), flags=re.MULTILINE):
-        found.setdefault(canonicalize_name(name), set()).add(version)
     return found
 
 
