@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from scripts.table import columns, wrap
 
 WAIT_SECONDS = 900
 POLL_SECONDS = 0.5
+RESULT_CHARACTERS = 150
 EXPECTED_TO_FAIL = {"broken"}
 
 
@@ -141,7 +143,7 @@ def considered(status: dict[str, Any]) -> str:
 def row(name: str, task: dict[str, Any]) -> list[str]:
     """One line of the table."""
     status = task.get("status", {})
-    result = " ".join((status.get("output") or status.get("message") or "").split())
+    result = textwrap.shorten(status.get("output") or status.get("message") or "", RESULT_CHARACTERS, placeholder=" ...")
     created = task["metadata"]["creationTimestamp"]
     return [
         name,
@@ -165,7 +167,7 @@ def report(tasks: dict[str, dict[str, Any]], names: Sequence[str]) -> None:
         if status.get("output"):
             print(f"\n{name}:")
             for line in wrap(status["output"], 116):
-                print(f"    {line}")
+                print(f"    {line}".rstrip())
 
 
 def next_steps(namespace: str, cluster: str) -> None:
