@@ -14,7 +14,7 @@ test: ## every check and test: unit, contract, docs, integration and end-to-end 
 check: venv ## format, lint, types, imports, Dockerfiles, shell scripts, chart
 	@scripts/check
 
-bench: venv ## the numbers that the README and the documents name, measured here
+bench: ## the numbers that the README and the documents name, measured here
 	@scripts/bench
 
 images: ## build the images and hand them to the cluster; prints their sizes
