@@ -57,13 +57,12 @@ def environment_lines(images: Mapping[str, str]) -> list[str]:
 
 
 def build(store: stores.Store, name: str, images: Mapping[str, str], logs: Path) -> None:
-    """Build one image and hand it to the cluster."""
+    """Build one image."""
     if name == "runner-demo":
         context, options = ROOT / DEMO, ["--build-arg", f"RUNNER={images['runner-torch']}"]
     else:
         context, options = ROOT, ["--target", name]
     seconds = run_showing_life(name, store.build_command(images[name], context, options), logs / f"image-{name}.log")
-    store.hand_over(images[name])
     print(f"    {name}: built in {seconds:.0f} s", file=sys.stderr)
 
 
@@ -84,7 +83,7 @@ def forget_old(store: stores.LocalStore, tag: str, cache: Path) -> None:
 
 
 def make(store: stores.Store, images: Mapping[str, str], cache: Path) -> None:
-    """Build what is missing of `images`, one checkout at a time."""
+    """Build what is missing of `images` and hand all to the cluster, one checkout at a time."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "images.lock").open("w") as lock:
         try:
@@ -97,6 +96,8 @@ def make(store: stores.Store, images: Mapping[str, str], cache: Path) -> None:
             print(f"==> images: {', '.join(missing)}", file=sys.stderr)
         for name in missing:
             build(store, name, images, cache / "log")
+        for image in images.values():
+            store.hand_over(image)
         if isinstance(store, stores.LocalStore) and missing:
             forget_old(store, images[missing[0]].rpartition(":")[2], cache)
     print_sizes(store, images)

@@ -33,7 +33,7 @@ class Store(Protocol):
     """What stands before `agenttask/` in the image names, with its slash."""
 
     def has(self, image: str) -> bool:
-        """It is built, and (as far as can be known) handed to the cluster."""
+        """It is built."""
         ...
 
     def build_command(self, image: str, context: Path, options: Sequence[str]) -> list[str]:
@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def hand_over(self, image: str) -> None:
-        """Make a built image one that the cluster can run."""
+        """Make a built image one that the cluster can run; little is done where it is one already."""
         ...
 
     def sizes(self, image: str) -> tuple[int, int]:
@@ -55,18 +55,23 @@ class LocalStore:
     prefix = "localkube.local/"
 
     def has(self, image: str) -> bool:
-        """Listed twice with one digest: here, and in the cluster."""
-        listed = [line.split() for line in output(str(LOCALKUBE), "image", "list").splitlines()]
-        digests = [words[0] for words in listed if words[1:] == [image]]
-        return len(digests) == 2 and len(set(digests)) == 1
+        """In the store, whatever the cluster has."""
+        return image in self._digests()[0]
+
+    def _digests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Digests by image: in the store, and in the cluster."""
+        here, _, there = output(str(LOCALKUBE), "image", "list").partition("in the cluster:")
+        lines = [[line.split() for line in part.splitlines() if line.strip().startswith("sha256:")] for part in (here, there)]
+        return {image: digest for digest, image in lines[0]}, {image: digest for digest, image in lines[1]}
 
     def build_command(self, image: str, context: Path, options: Sequence[str]) -> list[str]:
         """It passes the base image, and the machine's own pip settings without a trace in the image; it loads too."""
         return [str(LOCALKUBE), "image", "build", image, str(context), *options]
 
     def hand_over(self, image: str) -> None:
-        """Load an image that was built while the cluster was down."""
-        if not self.has(image):
+        """`image build` loads; not so where the cluster was down then, or has forgotten since."""
+        here, there = self._digests()
+        if here[image] != there.get(image):
             output(str(LOCALKUBE), "image", "load", image)
 
     def sizes(self, image: str) -> tuple[int, int]:
@@ -90,7 +95,7 @@ class ToolStore:
         self.prefix = f"{registry.rstrip('/')}/" if registry else ""
 
     def has(self, image: str) -> bool:
-        """In the tool's store; a push or a load that is not needed costs little."""
+        """In the tool's store."""
         return subprocess.run([self._tool, "inspect", "--type", "image", image], capture_output=True, check=False).returncode == 0
 
     def build_command(self, image: str, context: Path, options: Sequence[str]) -> list[str]:

@@ -85,3 +85,51 @@ def test_images_of_tags_not_asked_for_lately_are_forgotten(tmp_path: Path) -> No
         forget_old(store, tag, tmp_path)
     assert {image.rpartition(":")[2] for image in store.forgotten} == {"two"}
     assert (tmp_path / "image-tags").read_text().split() == ["four", "one", "three"]
+
+
+LISTED = """here (images):
+  sha256:aa localkube.local/agenttask/runner:1
+  sha256:bb localkube.local/agenttask/controller:1
+in the cluster:
+  sha256:aa localkube.local/agenttask/runner:1
+"""
+
+
+@pytest.mark.parametrize(("name", "loads"), [("runner", 0), ("controller", 1)], ids=["in-the-cluster", "only-in-the-store"])
+def test_only_an_image_that_the_cluster_lacks_is_loaded(monkeypatch: pytest.MonkeyPatch, name: str, loads: int) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def listed(*command: str) -> str:
+        asked.append(command[1:])
+        return LISTED
+
+    monkeypatch.setattr("scripts.stores.output", listed)
+    image = f"localkube.local/agenttask/{name}:1"
+    LocalStore().hand_over(image)
+    assert asked.count(("image", "load", image)) == loads
+
+
+def test_an_image_of_another_tag_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.stores.output", lambda *_: LISTED)
+    assert LocalStore().has("localkube.local/agenttask/runner:1")
+    assert not LocalStore().has("localkube.local/agenttask/runner:2")
+
+
+@pytest.mark.parametrize(
+    ("registry", "cluster", "expected"),
+    [("host", "current", ["push"]), ("", "kind", ["save", "load"]), ("", "current", [])],
+    ids=["registry", "kind", "neither"],
+)
+def test_an_image_is_pushed_or_loaded_or_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], registry: str, cluster: str, expected: list[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("scripts.stores.output", lambda *command: asked.append(command[1]) or "")
+    ToolStore("podman", "base", cluster=cluster, registry=registry).hand_over("a:1")
+    assert asked == expected
+    assert ("REGISTRY" in capsys.readouterr().err) == (expected == [])
+
+
+def test_sizes_of_buildah_are_read_from_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.stores.output", lambda *command: "278 MB\n" if command[-1] == "a:1" else "194 MB\n")
+    assert ToolStore("buildah", "base:1", cluster="current", registry="").sizes("a:1") == (278_000_000, 84_000_000)
