@@ -1,0 +1,196 @@
+"""A task runs on a laptop with what the files and the command line give it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agenttask.api.errors import Interrupted
+from agenttask.api.reasons import Reason
+from agenttask.api.report import Report
+from agenttask.cli.running import exit_code
+from agenttask.plugin.llm import Usage
+from agenttask.runner.run import Outcome
+
+Write = Callable[..., Path]
+
+
+def of_kind(kind: str, name: str, **body: Any) -> dict[str, Any]:
+    ours = kind.startswith("Agent")
+    return {"apiVersion": "agenttask.dev/v1alpha1" if ours else "v1", "kind": kind, "metadata": {"name": name}, **body}
+
+
+def task(*steps: dict[str, Any], name: str = "demo", **spec: Any) -> dict[str, Any]:
+    return of_kind("AgentTask", name, spec={"steps": list(steps), **spec})
+
+
+def echo(name: str = "say", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "plugin": {"kind": "echo", "with": fields}}
+
+
+MODEL = of_kind("AgentModel", "small", spec={"client": "answering", "model": "gpt-x"})
+DOCS = {"name": "docs", "configMap": {"name": "docs"}}
+ASK = {"name": "ask", "chat": {"model": "small", "prompt": "hi"}}
+READ = {"name": "read", "read": {"paths": ["/inputs/docs/*"]}}
+
+
+def test_a_task_runs_to_its_output_with_its_progress_beside_it(agenttask: Any, file: Write) -> None:
+    found = task(
+        READ,
+        {"name": "ask", "chat": {"model": "small", "prompt": "{{ params.q }} {{ steps.read.text }}"}},
+        {"name": "note", "write": {"path": "out/n.txt", "content": "{{ steps.ask.text }}"}},
+        params={"q": "?"},
+        inputs=[DOCS],
+        output="{{ steps.ask.text }} {{ steps.read.files['/inputs/docs/a.md'] }}",
+    )
+    config = of_kind("ConfigMap", "docs", data={"a.md": "A"}, binaryData={"b.bin": "Qg=="})
+    said = agenttask("run", file(found, MODEL, config), "--param", "q=why")
+    assert (said.code, said.out) == (0, "gpt-x: why A\nB A\n")
+    assert [re.sub(r"^\S+ ", "", line).split(" after")[0] for line in said.err.splitlines()][:3] == [
+        "task demo: attempt 1 started, 3 steps",
+        "step read: started (read)",
+        "step read: succeeded",
+    ]
+    assert "step note: writing" in said.err
+
+
+def test_the_json_is_the_tasks_status(agenttask: Any, file: Write) -> None:
+    said = agenttask("run", "--json", file(task(ASK, echo("bad", fail="oh"), echo("never")), MODEL))
+    status = json.loads(said.out)
+    times = [status.pop(name) for name in ("startTime", "completionTime")]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
+    assert [(step["name"], step["phase"], step.get("message")) for step in status.pop("steps")] == [
+        ("ask", "Succeeded", None),
+        ("bad", "Failed", "step kind 'echo' failed with RuntimeError: oh"),
+        ("never", "Skipped", "cancelled because step 'bad' failed"),
+    ]
+    assert (said.code, status) == (
+        1,
+        {
+            "phase": "Failed",
+            "reason": "StepFailed",
+            "message": "step 'bad': step kind 'echo' failed with RuntimeError: oh",
+            "attempt": 1,
+            "progress": "1/3",
+            "usage": {"calls": 1, "inputTokens": 3, "outputTokens": 4, "totalTokens": 7},
+        },
+    )
+
+
+def test_a_failure_is_told_with_its_reason_and_step(agenttask: Any, file: Write) -> None:
+    said = agenttask("run", file(task(echo(fail="oh"))))
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[-1] == "StepFailed: step 'say': step kind 'echo' failed with RuntimeError: oh"
+
+
+def test_a_long_output_is_whole_here_and_the_cluster_is_warned_of(agenttask: Any, file: Write) -> None:
+    said = agenttask("run", file(task(echo(text="x" * 5000))))
+    assert (said.code, said.out) == (0, "x" * 5000 + "\n")
+    assert "note: in a cluster this task would fail with OutputTooLarge: the output has 5000 bytes" in said.err
+
+
+def test_a_folder_stands_in_for_an_input(agenttask: Any, file: Write, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").write_text("mine")
+    claim = {"name": "docs", "persistentVolumeClaim": {"claimName": "c"}}
+    for source in (DOCS, claim):
+        assert agenttask("run", file(task(READ, inputs=[source])), "--input", f"docs={tmp_path / 'mine'}").out == "mine\n"
+
+
+def test_a_workspace_stays_when_asked_for(agenttask: Any, file: Write, tmp_path: Path) -> None:
+    path = file(task({"name": "n", "write": {"path": "n.txt", "content": "x"}}))
+    assert agenttask("run", path, "--workspace", tmp_path / "ws").out == f"{tmp_path / 'ws' / 'n.txt'}\n"
+    assert (tmp_path / "ws" / "n.txt").read_text() == "x"
+    kept = agenttask("run", path, "--keep")
+    assert f"workspace: {Path(kept.out.strip()).parent}" in kept.err
+    assert Path(kept.out.strip()).read_text() == "x"
+    gone = agenttask("run", path)
+    assert not Path(gone.out.strip()).parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("objects", "arguments", "problem"),
+    [
+        pytest.param([MODEL], [], "no AgentTask is in the files; there are: none", id="no task"),
+        pytest.param([task(echo()), task(echo(), name="b")], [], "choose one with --task: demo, b", id="two tasks"),
+        pytest.param([task(echo())], ["--task", "x"], "no AgentTask 'x' is in the files; there are: demo", id="another task"),
+        pytest.param([task(echo())], ["--param", "a=b"], "the task has no param 'a'", id="param"),
+        pytest.param([task(echo())], ["--input", "a=."], "the task has no input 'a'", id="input of nobody"),
+        pytest.param([task(READ, inputs=[DOCS])], ["--input", "docs=/nowhere"], "'/nowhere' is no folder", id="no folder"),
+        pytest.param([task(READ, inputs=[DOCS])], [], "ConfigMap 'docs' is not in the files; add it, or give --input", id="no ConfigMap"),
+        pytest.param(
+            [task(READ, inputs=[{"name": "docs", "persistentVolumeClaim": {"claimName": "c"}}])], [], "give --input docs=DIR", id="a claim"
+        ),
+        pytest.param(
+            [task(READ, inputs=[DOCS]), of_kind("ConfigMap", "docs", data={"../x": "a"})],
+            [],
+            "'../x' is no key of a ConfigMap",
+            id="bad key",
+        ),
+        pytest.param([task(READ, inputs=[DOCS]), of_kind("ConfigMap", "docs", binaryData={"x": "?"})], [], "is no base64", id="bad base64"),
+        pytest.param(
+            [task(READ, inputs=[DOCS]), of_kind("ConfigMap", "docs", data={"x": 1})], [], "is a mapping of strings", id="bad value"
+        ),
+        pytest.param(
+            [task({"name": "ask", "chat": {"model": "smal", "prompt": "hi"}}), MODEL],
+            [],
+            "spec.steps[0].chat.model: no AgentModel 'smal' is in the files; there are: small; did you mean 'small'?",
+            id="model",
+        ),
+        pytest.param([task(echo(), pod={"env": [{"name": "CPU_THREADS", "value": "x"}]})], [], "CPU_THREADS: 'x'", id="setting"),
+    ],
+)
+def test_what_a_task_lacks_is_told_before_it_runs(
+    agenttask: Any, file: Write, objects: list[dict[str, Any]], arguments: list[str], problem: str
+) -> None:
+    said = agenttask("run", file(*objects), *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert problem in said.err
+
+
+def test_an_argument_that_is_no_pair_is_told(agenttask: Any, file: Write) -> None:
+    said = agenttask("run", file(task(echo())), "--param", "novalue")
+    assert (said.code, "'novalue' is not name=value" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize("source", ["secret", "variable", "nowhere"])
+def test_credentials_come_from_a_secret_in_the_files_or_from_a_variable(
+    agenttask: Any, file: Write, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = {"secretKeyRef": {"name": "keys", "key": "api.key"}}
+    objects = [
+        task({"name": "ask", "chat": {"model": "safe", "prompt": "hi"}}),
+        of_kind("AgentModel", "safe", spec={"client": "answering", "model": "m", "credentials": reference}),
+    ]
+    if source == "secret":
+        objects.append(of_kind("Secret", "keys", stringData={"api.key": "k"}))
+    if source == "variable":
+        monkeypatch.setenv("AGENTTASK_SECRET_KEYS_API_KEY", "k")
+    said = agenttask("run", file(*objects))
+    assert said.code == (2 if source == "nowhere" else 0)
+    assert ("set the variable AGENTTASK_SECRET_KEYS_API_KEY" in said.err) == (source == "nowhere")
+
+
+def test_a_commands_secret_reaches_its_step(agenttask: Any, file: Write) -> None:
+    env = [{"name": "TOKEN", "secretKeyRef": {"name": "keys", "key": "t"}}, {"name": "MODE", "value": "x"}]
+    found = task({"name": "cli", "exec": {"command": ["true"], "env": env}}, {"name": "other", "exec": {"command": ["true"]}})
+    missing = agenttask("run", file(found))
+    assert (missing.code, "spec.steps[0].exec.env[0]: Secret 'keys' with key 't' is not in the files" in missing.err) == (2, True)
+    given = agenttask("run", file(found, of_kind("Secret", "keys", data={"t": "czNjcmV0"})))
+    assert (given.code, given.out) == (0, "other: \n")
+    assert "cli: TOKEN=s3cret" in given.err
+
+
+def test_a_stopped_run_has_an_exit_code_of_its_own() -> None:
+    outcome = Outcome(output=None, error=Interrupted("stopped"), step=None, usage=Usage(), report=Report())
+    assert (exit_code(outcome), outcome.error.reason if outcome.error else None) == (130, Reason.LOST)
+
+
+def test_what_is_installed_and_which_version_can_be_asked(agenttask: Any) -> None:
+    said = agenttask("plugins")
+    assert said.out.splitlines()[0] == "device strategies:    auto"
+    assert "agenttask 0.1.0" in said.out.splitlines()[-1]
+    assert agenttask("version").out == "0.1.0\n"
