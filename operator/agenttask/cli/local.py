@@ -21,6 +21,7 @@ from agenttask.api.model import AgentModel
 from agenttask.api.steps import SecretKeyRef
 from agenttask.api.task import AgentTask, AgentTaskSpec, Input
 from agenttask.cli.manifests import Manifest
+from agenttask.domain.model_names import models_named
 from agenttask.domain.nearest import did_you_mean, listed
 
 
@@ -87,9 +88,8 @@ def _model_names(spec: AgentTaskSpec) -> Sequence[tuple[str, str]]:
     """The models that steps name, each once, with the field that names it first."""
     found: dict[str, str] = {}
     for index, step in enumerate(spec.steps):
-        for kind, part in (("chat", step.chat), ("embed", step.embed)):
-            if part is not None:
-                found.setdefault(part.model, f"spec.steps[{index}].{kind}.model")
+        for name in models_named(msgspec.structs.replace(spec, steps=(step,))):
+            found.setdefault(name, f"spec.steps[{index}].{'plugin.with' if step.plugin is not None else step.kind}.model")
     return list(found.items())
 
 

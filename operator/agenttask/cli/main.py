@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agenttask.cli.checking import Checked, check
 from agenttask.cli.manifests import InvalidFile, read_files
-from agenttask.cli.result import cluster_note, failure, status
+from agenttask.cli.result import cluster_note, status
 from agenttask.cli.running import EXIT_INVALID, EXIT_SUCCEEDED, RunOptions, choose, exit_code, run_local
 from agenttask.cli.schemas import packaged_schemas
 from agenttask.plugin.registry import ENTRY_POINT_GROUP, Plugins, load
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     elif outcome.error is None:
         print(outcome.output, end="" if (outcome.output or "").endswith("\n") else "\n")
     else:
-        print(f"{outcome.error.reason}: {failure(outcome)}", file=sys.stderr)
+        print(f"{outcome.error.reason}: {outcome.message}", file=sys.stderr)
     if (note := cluster_note(outcome)) is not None:
         print(note, file=sys.stderr)
     return exit_code(outcome)

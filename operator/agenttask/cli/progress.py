@@ -63,7 +63,8 @@ class LiveProgress(NullObserver):
         """A mark, the time, and what went wrong."""
         line = self._lines[index]
         line.state, line.seconds = ("succeeded", seconds) if error is None else ("failed", seconds)
-        line.message = "" if error is None else one_line(str(error))
+        if error is not None:
+            line.message = one_line(str(error))
 
     def step_skipped(self, index: int, step: Step, *, why: str) -> None:  # noqa: ARG002
         """A mark, and why."""

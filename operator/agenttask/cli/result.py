@@ -23,7 +23,7 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
     found = AgentTaskStatus(
         phase=Phase.SUCCEEDED if outcome.error is None else Phase.FAILED,
         reason=Reason.SUCCEEDED if outcome.error is None else outcome.error.reason,
-        message=failure(outcome),
+        message=outcome.message,
         attempt=report.attempt,
         progress=f"{sum(step.code == 'S' for step in report.steps)}/{len(spec.steps)}",
         steps=steps,
@@ -39,13 +39,6 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
     )
     plain: dict[str, Any] = msgspec.to_builtins(found)
     return plain
-
-
-def failure(outcome: Outcome) -> str | None:
-    """The error with the step at fault, None where there is none."""
-    if outcome.error is None:
-        return None
-    return f"step {outcome.step!r}: {outcome.error}" if outcome.step is not None else str(outcome.error)
 
 
 def cluster_note(outcome: Outcome) -> str | None:

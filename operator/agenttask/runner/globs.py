@@ -45,8 +45,6 @@ def _parts(pattern: str) -> tuple[str, ...]:
 
 
 def _walk(folder: Path, base: str, parts: tuple[str, ...]) -> Iterator[str]:
-    if not parts:
-        return
     head, rest = parts[0], parts[1:]
     if head == "**":
         yield from _walk(folder, base, rest or ("*",))

@@ -1,6 +1,6 @@
 """What has happened in one attempt so far, and the report that it makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -19,10 +19,11 @@ class StepState(Struct):
 
 
 class Record:
-    """The steps' states by index; `clock` measures, `now` is Unix seconds of the run's start."""
+    """The steps' states by index; `names` are theirs, `clock` measures, `now` is Unix seconds of the run's start."""
 
-    def __init__(self, attempt: int, *, clock: Callable[[], float], now: float) -> None:
+    def __init__(self, attempt: int, names: Sequence[str], *, clock: Callable[[], float], now: float) -> None:
         self._attempt = attempt
+        self._names = names
         self._clock = clock
         self._now = now
         self._origin = clock()
@@ -52,9 +53,9 @@ class Record:
         moment = self._clock()
         self._states[index] = StepState(code="K", started=moment, ended=moment, message=why)
 
-    def untouched(self, steps: int) -> tuple[int, ...]:
+    def untouched(self) -> tuple[int, ...]:
         """The steps that have not started and are not skipped."""
-        return tuple(index for index in range(steps) if index not in self._states)
+        return tuple(index for index in range(len(self._names)) if index not in self._states)
 
     def halt(self, why: str) -> None:
         """Remember the first reason for stopping."""
@@ -66,16 +67,26 @@ class Record:
 
     def report(self, usage: Usage, *, done: bool = False, output: str | None = None) -> Report:
         """All of it, as the controller reads it; an error shows in the last report only."""
-        error = self.error if done else None
         return Report(
             attempt=self._attempt,
             started=int(self._now * 1000),
             done=done,
             steps=tuple(self._step(index, state) for index, state in sorted(self._states.items())),
             usage=UsageReport(usage.calls, usage.input_tokens, usage.output_tokens),
-            error=None if error is None else ErrorReport(reason=error.reason, message=str(error), step=self.failed_step),
+            error=self._error() if done else None,
             output=output,
         )
+
+    def message(self) -> str | None:
+        """The task's error with the step at fault, None where there is none."""
+        if self.error is None or self.failed_step is None:
+            return None if self.error is None else str(self.error)
+        return f"step {self._names[self.failed_step]!r}: {self.error}"
+
+    def _error(self) -> ErrorReport | None:
+        if self.error is None:
+            return None
+        return ErrorReport(reason=self.error.reason, message=self.message() or "", step=self.failed_step)
 
     def _end(self, index: int, code: StepCode, message: str) -> float:
         state = self._states[index]

@@ -74,8 +74,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     output: str | None
     error: AgentTaskError | None
-    step: str | None
-    """The step at fault."""
+    message: str | None
+    """The error with the step at fault."""
     usage: Usage
     report: Report
 
@@ -86,7 +86,7 @@ class TaskRun:
     def __init__(self, document: TaskDocument, station: Station) -> None:
         self._document = document
         self._station = station
-        self._record = Record(document.attempt, clock=station.clock, now=station.now())
+        self._record = Record(document.attempt, [step.name for step in document.spec.steps], clock=station.clock, now=station.now())
         self._closing = contextlib.AsyncExitStack()
         self._work: asyncio.Task[str] | None = None
         self._outputs: dict[str, StepOutput] = {}
@@ -124,14 +124,13 @@ class TaskRun:
         finally:
             self._work.cancel()
         output = self._verdict(self._work)
-        for index in record.untouched(len(self._document.spec.steps)):
+        for index in record.untouched():
             why = record.halted or "the task was refused"
             record.skipped(index, why)
             station.observer.step_skipped(index, self._document.spec.steps[index], why=why)
         report = self._deliver(output)
         station.observer.run_ended(self._document, seconds=record.seconds(), usage=self._models.usage, error=record.error)
-        step = None if record.failed_step is None else self._document.spec.steps[record.failed_step].name
-        return Outcome(output=report.output, error=record.error, step=step, usage=self._models.usage, report=report)
+        return Outcome(output=report.output, error=record.error, message=record.message(), usage=self._models.usage, report=report)
 
     def _verdict(self, work: asyncio.Task[str]) -> str | None:
         """The output, or None with the record's error set. An error that is none of ours is raised."""

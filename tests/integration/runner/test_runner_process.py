@@ -44,7 +44,7 @@ def test_a_task_that_fails_exits_1_with_its_reason(pod: Any, plugin_step: Step) 
     pod.start({**plugin_step("sleep", seconds=60), "timeoutSeconds": 1})
     code, _ = pod.end()
     error = pod.report().error
-    assert (code, error.reason, error.message, error.step) == (1, Reason.STEP_FAILED, "timed out after 1 s (timeoutSeconds)", 0)
+    assert (code, error.reason, error.message, error.step) == (1, Reason.STEP_FAILED, "step 's0': timed out after 1 s (timeoutSeconds)", 0)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_commands_secret_reaches_its_step(agenttask: Any, file: Write) -> None
 
 
 def test_a_stopped_run_has_an_exit_code_of_its_own() -> None:
-    outcome = Outcome(output=None, error=Interrupted("stopped"), step=None, usage=Usage(), report=Report())
+    outcome = Outcome(output=None, error=Interrupted("stopped"), message="stopped", usage=Usage(), report=Report())
     assert (exit_code(outcome), outcome.error.reason if outcome.error else None) == (130, Reason.LOST)
 
 

@@ -1,0 +1,70 @@
+"""Progress on a terminal: what a person sees when the run has ended."""
+
+import io
+import re
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from agenttask.api.document import ModelDocument, TaskDocument
+from agenttask.api.errors import StepFailed
+from agenttask.cli.progress import LiveProgress
+from agenttask.plugin.llm import Usage
+
+DOCUMENT = msgspec.convert(
+    {
+        "task": {"name": "demo", "namespace": "n", "uid": "u"},
+        "spec": {"steps": [{"name": name, "read": {"paths": ["x"]}} for name in ("one", "bold", "three", "four")]},
+    },
+    TaskDocument,
+)
+MODEL = ModelDocument(name="small", client="c", model="m")
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(stream: io.StringIO) -> LiveProgress:
+    return LiveProgress(Console(file=stream, force_terminal=True, color_system=None, width=100), clock=lambda: 5.0)
+
+
+def test_the_last_picture_has_every_step_with_its_end(progress: LiveProgress, stream: io.StringIO) -> None:
+    steps = DOCUMENT.spec.steps
+    progress.run_started(DOCUMENT)
+    for index in (0, 1):
+        progress.step_started(index, steps[index])
+    progress.model_call_started(1, "one", MODEL, "chat", max_tokens=5)
+    progress.line("step one", "two\nlines [red]")
+    usage = Usage(calls=1, input_tokens=7, output_tokens=9)
+    progress.model_call_ended(1, seconds=1, usage=usage, finish_reason=None, answered_by="", error=None)
+    progress.step_ended(0, steps[0], seconds=1.25, error=None)
+    progress.step_ended(1, steps[1], seconds=0.5, error=StepFailed("exited 3: [red]\nbroken"))
+    progress.step_skipped(2, steps[2], why="because")
+    progress.run_ended(DOCUMENT, seconds=2, usage=Usage(), error=None)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())  # without the cursor's moves
+    assert r"step one: two\nlines [red]" in text
+    picture = [line.split() for line in text.splitlines() if line.strip()][-4:]
+    assert picture == [
+        ["✓", "one", "read", "1.2", "s", "7", "tokens", "in,", "9", "out"],
+        ["✗", "bold", "read", "0.5", "s", "exited", "3:", r"[red]\nbroken"],
+        ["-", "three", "read", "because"],
+        ["·", "four", "read"],
+    ]
+
+
+def test_a_running_step_shows_its_time_and_what_it_waits_for(progress: LiveProgress, stream: io.StringIO) -> None:
+    progress.run_started(DOCUMENT)
+    progress.step_started(0, DOCUMENT.spec.steps[0])
+    progress.model_call_started(1, "one", MODEL, "embed", max_tokens=None)
+    progress.run_ended(DOCUMENT, seconds=2, usage=Usage(), error=None)
+    assert "0.0 s embed with small" in stream.getvalue().replace("  ", " ")
+
+
+def test_a_task_that_was_refused_has_no_picture(progress: LiveProgress, stream: io.StringIO) -> None:
+    progress.step_skipped(0, DOCUMENT.spec.steps[0], why="refused")
+    progress.run_ended(DOCUMENT, seconds=0, usage=Usage(), error=StepFailed("x"))
+    assert stream.getvalue().strip() == ""
