@@ -65,15 +65,26 @@ def models() -> list[dict[str, Any]]:
 def values(images: Mapping[str, str], **more: str) -> list[str]:
     """The chart's image values from the images that `make images` made."""
     found = {}
-    for key, image in (("image", images["controller"]), ("runner.image", images["runner"]), ("runner.torchImage", images["runner-demo"])):
-        repository, _, tag = image.rpartition(":")
-        found |= {f"{key}.repository": repository, f"{key}.tag": tag}
+    for key, name in (("controller", "controller"), ("runner", "runner"), ("runnerTorch", "runner-demo")):
+        repository, _, tag = images[name].rpartition(":")
+        found |= {f"images.{key}.repository": repository, f"images.{key}.tag": tag}
     return [argument for key, value in {**found, **more}.items() for argument in ("--set-string", f"{key}={value}")]
 
 
 def install(namespace: Namespace, images: Mapping[str, str], **more: str) -> None:
     """`helm install` and wait until the controller is ready."""
-    command = ["helm", "install", "agenttask", str(CHART), "-n", namespace.name, "--create-namespace", "--wait", "--timeout", "3m"]
+    command = [
+        "helm",
+        "install",
+        "agenttask",
+        str(CHART),
+        "-n",
+        namespace.name,
+        "--create-namespace",
+        "--take-ownership",
+        "--wait",
+        "--timeout=3m",
+    ]
     done = subprocess.run([*command, *values(images, **more)], env=namespace.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + namespace.kubectl("describe", "pods", check=False)[-4000:]
 

@@ -33,18 +33,24 @@ class Outcome(Struct, frozen=True, kw_only=True):
     report: Report | None = None
 
 
-def of(pod: SeenPod, *, deadline: float | None) -> Outcome:
-    """The end of a pod that has finished; `deadline` is when it should have ended at the latest."""
+def too_long(seconds: int) -> str:
+    """The message of a task that ran into its deadline."""
+    return f"the task ran longer than activeDeadlineSeconds ({seconds} s); raise it, or give the task less to do"
+
+
+def of(pod: SeenPod, *, deadline: float | None, seconds: int) -> Outcome:
+    """The end of a pod that has finished; `deadline` is when it should have ended at the latest, `seconds` after its start."""
     report = report_of(pod)
     done = report is not None and report.done
     error = report.error if report is not None and report.done else None
     if done and error is None:
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
-        return Outcome(reason=Reason.DEADLINE_EXCEEDED, message="the task ran longer than activeDeadlineSeconds", report=report)
+        return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)
     if error is not None:
         reason = error.reason if error.reason in _FROM_RUNNER else Reason.RUNNER_CRASHED
-        return Outcome(reason=reason, message=error.message, report=report)
+        taken = reason is Reason.LOST and (pod.deletion is not None or pod.gone)
+        return Outcome(reason=reason, message=f"pod {pod.name} was deleted: {error.message}" if taken else error.message, report=report)
     reason, message = _without_report(pod)
     return Outcome(reason=reason, message=message, report=report)
 

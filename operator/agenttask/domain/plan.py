@@ -104,7 +104,7 @@ def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
         return Plan(requeue_after=deadlines.until(now, lost_at))
     ends = deadlines.active_ends(pod, spec)
     if ends is not None and pod.deletion is not None and pod.deletion >= ends:
-        reason, why = Reason.DEADLINE_EXCEEDED, "the task ran longer than activeDeadlineSeconds"
+        reason, why = Reason.DEADLINE_EXCEEDED, outcome.too_long(spec.active_deadline_seconds)
     else:
         reason, why = Reason.LOST, f"pod {pod.name} was deleted"
     message = f"{why}; node {pod.node or 'unknown'} has not told its end for {deadlines.NODE_LOST_SECONDS:.0f} s"
@@ -119,7 +119,8 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
             return _refuse(task, seen, why, now)
         if ends is not None and (pod.deletion or now) >= ends:
             return _too_late(task, spec, seen, why, now)
-    return Plan(status=lifecycle.finished(task, seen, outcome.of(pod, deadline=deadlines.active_ends(pod, spec)), now))
+    ended = outcome.of(pod, deadline=deadlines.active_ends(pod, spec), seconds=spec.active_deadline_seconds)
+    return Plan(status=lifecycle.finished(task, seen, ended, now))
 
 
 def _wait(task: SeenTask, spec: AgentTaskSpec, seen: Observation, waits: Waits, now: float, *wake: float) -> Plan:
