@@ -1,1 +1,15 @@
-"""Built-in plugins."""
+"""The built-in LLM clients: `openai`, `local`, and `scripted` for tests."""
+
+from collections.abc import Mapping
+
+from agenttask.plugin.hookspecs import hookimpl
+from agenttask.plugin.llm import LLMClientFactory
+from agenttask_llm.local import LocalClient
+from agenttask_llm.openai import OpenAIClient
+from agenttask_llm.scripted import scripted_client
+
+
+@hookimpl
+def agenttask_llm_clients() -> Mapping[str, LLMClientFactory]:
+    """One factory a client."""
+    return {"openai": OpenAIClient, "local": LocalClient, "scripted": scripted_client}

@@ -161,11 +161,12 @@ class ProcessGroup:
         if self._process.returncode is None and self._peek() is not None:
             os.waitpid(group, 0)
             self._process.returncode = self._status  # Popen would wait for it again
-        with contextlib.suppress(ChildProcessError):
-            while self._process.returncode is not None and os.waitpid(-group, os.WNOHANG)[0]:
-                pass
         if self._process.returncode is None:
             return False
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-group, os.WNOHANG)[0]:
+                pass
+            return False  # an adopted one still runs
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

@@ -1,7 +1,7 @@
 """Every field that a task's pod may have, and most of the values: an allow-list as types, unknown fields are errors.
 
-Deny-lists of dangerous fields failed other projects again and again (operations.md §4.1): a pod is what stands here, so
-hostPath, hostNetwork, init containers, added capabilities or another service account cannot even be written down.
+Deny-lists of dangerous fields failed other projects again and again (Argo: CVE-2026-31892 and two after it): a pod is
+what stands here, so hostPath, hostNetwork, init containers, added capabilities or another service account cannot even be written down.
 """
 
 from typing import Annotated, Literal

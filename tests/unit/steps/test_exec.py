@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from tests.fakes.step_context import step_context
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import InvalidTask, OutOfMemory, OutputTooLarge, StepFailed
 from agenttask_steps import process
 from agenttask_steps.exec import ExecStep
 from agenttask_steps.rendered import RenderedExec, RenderedVariable, RenderedWaitFile
-from tests.fakes.step_context import step_context
 
 
 async def run(folder: Path, *command: str, context=None, kind=None, **fields):
@@ -231,7 +231,9 @@ async def test_what_a_command_leaves_in_its_group_is_ended(tmp_path):
 
 
 async def test_a_process_of_another_session_holds_nothing_up(tmp_path):
-    output = await run(tmp_path, "sh", "-c", "setsid sh -c 'echo $$ > pid; sleep 97.37' & while [ ! -s pid ]; do sleep 0.01; done; echo done")
+    output = await run(
+        tmp_path, "sh", "-c", "setsid sh -c 'echo $$ > pid; sleep 97.37' & while [ ! -s pid ]; do sleep 0.01; done; echo done"
+    )
     assert output.text == "done\n"
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     for stray in living("97.37"):

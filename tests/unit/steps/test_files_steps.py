@@ -1,6 +1,7 @@
 """`read` and `write`."""
 
 import pytest
+from tests.fakes.step_context import step_context
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import OutputTooLarge, StepFailed
@@ -8,7 +9,6 @@ from agenttask_steps.handing_on import name_of
 from agenttask_steps.read import ReadStep
 from agenttask_steps.rendered import RenderedRead, RenderedWrite
 from agenttask_steps.write import WriteStep
-from tests.fakes.step_context import step_context
 
 
 async def read(folder, *paths):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from msgspec import structs
+from tests.fakes.step_context import step_context
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.document import ModelDocument
@@ -16,7 +17,6 @@ from agenttask_steps.chat import ChatStep
 from agenttask_steps.embed import EmbedStep
 from agenttask_steps.rendered import RenderedChat, RenderedEmbed, RenderedRetrieve
 from agenttask_steps.retrieve import RetrieveStep
-from tests.fakes.step_context import step_context
 
 
 def scripted(**parameters):

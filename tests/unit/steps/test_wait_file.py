@@ -5,11 +5,11 @@ import time
 
 import pytest
 import watchfiles
+from tests.fakes.step_context import step_context
 
 from agenttask.api.errors import StepFailed
 from agenttask_steps.exec import ExecStep
 from agenttask_steps.rendered import RenderedExec, RenderedWaitFile
-from tests.fakes.step_context import step_context
 
 
 async def run(folder, script, path="done.json", seconds=5, log=None):

@@ -1,0 +1,129 @@
+"""The only place where the controller's parts are made and joined."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import kopf
+
+from agenttask.api.constants import LABEL_MANAGED_BY, MANAGED_BY
+from agenttask.controller import kopf_app, kube_paths, probes
+from agenttask.controller.acceptance import names_of
+from agenttask.controller.admission import CLAIM, CONFIG_MAP, DEVICES, Gate, Key
+from agenttask.controller.inventory import Inventory
+from agenttask.controller.kube import KubeClient
+from agenttask.controller.login import Connection, find_credentials
+from agenttask.controller.observer import TaskObserver
+from agenttask.controller.pace import Pace
+from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.program import Controller
+from agenttask.controller.reconcile import Reconciler, World
+from agenttask.controller.reflector import Reflector
+from agenttask.controller.settings import Settings
+from agenttask.controller.surroundings import Models, Presence
+from agenttask.controller.task_cache import TaskCache
+from agenttask.controller.tracing import observed
+from agenttask.controller.wakeups import Wakeups
+from agenttask.controller.wire import Node, PartialObject, Pod
+from agenttask.controller.workqueue import WorkQueue
+from agenttask.plugin.registry import Plugins, load
+
+FREED_WAKES = 32
+"""So many waiting tasks look again when a device is freed; the others keep their place in the line."""
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | None = None) -> bool:
+    """Run until SIGTERM; False when a part of the controller ended by itself.
+
+    Raises:
+        LoginError: there are no credentials for an API server.
+    """
+    credentials = await find_credentials(environ, home=home)
+    plugins = load(allowed_distributions=settings.plugins.allowed_distributions)
+    async with Connection(credentials) as connection, observed(environ, settings.telemetry.otlp_endpoint) as observer:
+        client = KubeClient(connection.session, connection.server)
+        controller = make(settings, client, plugins, observer)
+        async with probes.serve(settings.probe_port, alive=controller.alive, ready=controller.ready):
+            await kopf.operator(
+                registry=kopf_app.registry(controller, connection.login()),
+                settings=kopf_app.settings(),
+                clusterwide=not settings.namespaces,
+                namespaces=settings.namespaces,
+                standalone=True,
+                stop_flag=controller.failed,
+            )
+    return not controller.failed.is_set()
+
+
+def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: TaskObserver) -> Controller:
+    """The controller, ready to start."""
+    loop = asyncio.get_running_loop()
+    queue: WorkQueue[str] = WorkQueue()
+    wakeups, tasks = Wakeups(), TaskCache()
+
+    def wake(key: Key, limit: int | None = None) -> None:
+        for uid in wakeups.fire(key, limit):
+            queue.add(uid)
+
+    inventory = Inventory(settings.device_classes, lambda: wake(DEVICES, FREED_WAKES))
+    world = World(
+        tasks=tasks,
+        pods=PodCache(inventory=inventory, is_open=lambda uid: tasks.get(uid) is not None, wake=queue.add),
+        models=Models(wake),
+        inputs=Presence(wake),
+        inventory=inventory,
+        wakeups=wakeups,
+    )
+    names = names_of(plugins, settings.plugins.extra)
+    strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
+    reconciler = Reconciler(
+        world=world,
+        writer=client,
+        installation=settings,
+        names=names,
+        gate=Gate(settings, names, strategies),
+        observer=observer,
+        pace=Pace(settings.waiting_writes_per_second),
+        clock=time.time,
+    )
+    namespaces = settings.namespaces or (None,)
+    return Controller(
+        world=world,
+        queue=queue,
+        reconcile=reconciler.reconcile,
+        client=client,
+        namespaces=namespaces,
+        reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, namespace)],
+        nodes=_nodes(client, inventory) if settings.nodes else None,
+        workers=settings.workers,
+        clock=loop.time,
+    )
+
+
+def _reflectors(client: KubeClient, world: World, namespace: str | None) -> list[Reflector[Pod] | Reflector[PartialObject]]:
+    """The mirrors of one namespace: our pods, and the names of what tasks may mount."""
+    pods = Reflector(
+        client,
+        kube_paths.pods_path(namespace),
+        Pod,
+        key=lambda pod: pod.metadata.uid,
+        on_change=world.pods.on_change,
+        label_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
+    )
+    inputs = [
+        Reflector(
+            client,
+            path(namespace),
+            PartialObject,
+            key=lambda one: one.metadata.uid,
+            on_change=world.inputs.on_change(kind),
+            metadata_only=True,
+        )
+        for kind, path in ((CONFIG_MAP, kube_paths.configmaps_path), (CLAIM, kube_paths.pvcs_path))
+    ]
+    return [pods, *inputs]
+
+
+def _nodes(client: KubeClient, inventory: Inventory) -> Reflector[Node]:
+    return Reflector(client, kube_paths.nodes_path(), Node, key=lambda node: node.metadata.name, on_change=inventory.on_node)

@@ -1,0 +1,59 @@
+"""`agenttask-controller`: reads the settings and runs the controller on uvloop.
+
+Exit status: 0 after SIGTERM, 1 when a part ended by itself (Kubernetes starts it anew), 2 for wrong settings.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from agenttask.controller.bootstrap import serve
+from agenttask.controller.credentials import LoginError
+from agenttask.controller.logs import configure
+from agenttask.controller.settings import ENV_CONFIG, ENV_PREFIX, Settings, SettingsError, read_config, read_settings
+
+WRONG_SETTINGS = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM."""
+    try:
+        settings = _settings(_parser().parse_args(arguments))
+    except SettingsError as error:
+        print(f"agenttask-controller: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return WRONG_SETTINGS
+    configure(settings.logging)
+    logger = logging.getLogger(__name__)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return 0 if runner.run(serve(settings, os.environ)) else 1
+    except LoginError as error:
+        logger.error("%s", error)  # noqa: TRY400 - a traceback tells the admin nothing
+        return WRONG_SETTINGS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agenttask-controller",
+        description="Runs AgentTasks as pods.",
+        epilog=f"Settings: defaults < --config < environment ({ENV_PREFIX}*) < --set.",
+    )
+    parser.add_argument("--config", default=os.environ.get(ENV_CONFIG), help=f"a YAML file of settings (also ${ENV_CONFIG})")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as images.runner=…; repeatable")
+    parser.add_argument("--namespace", action="append", default=[], help="watch this namespace; repeatable; none: what settings say")
+    return parser
+
+
+def _settings(flags: argparse.Namespace) -> Settings:
+    config = read_config(flags.config) if flags.config else None
+    chosen = [f"namespaces=[{', '.join(flags.namespace)}]"] if flags.namespace else []
+    return read_settings(config=config, environ=os.environ, flags=[*flags.set, *chosen])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

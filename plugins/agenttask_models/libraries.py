@@ -1,0 +1,48 @@
+"""The one place that imports torch and transformers: late, offline, and with thread counts set first.
+
+torch sizes its pools from the node, not from the container's quota, and reads OMP_NUM_THREADS while it is imported.
+"""
+
+import os
+from typing import Any
+
+from agenttask.api.errors import ModelUnavailable
+
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def load_torch(threads: int) -> Any:
+    """torch, with its threads for the calling thread set (they are a setting of each thread).
+
+    Raises:
+        ModelUnavailable: it is not installed.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing("torch", error) from error
+    torch.set_num_threads(threads)
+    return torch
+
+
+def load_transformers() -> Any:
+    """transformers, kept from the network and from talking.
+
+    Raises:
+        ModelUnavailable: it is not installed.
+    """
+    os.environ.update(_OFFLINE)
+    try:
+        import transformers
+    except ImportError as error:
+        raise _missing("transformers", error) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _missing(name: str, error: ImportError) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"local models need {name}, which cannot be imported ({error}); use the runner image with torch, or install agenttask[inference]"
+    )
