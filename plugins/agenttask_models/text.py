@@ -5,7 +5,6 @@ how requests share the model.
 """
 
 import asyncio
-import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +47,10 @@ class TextEngine:
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         cancelled = threading.Event()
-        emit = functools.partial(loop.call_soon_threadsafe, pieces.put_nowait)
+
+        def emit(piece: str) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
         self._running.add(cancelled)
         work = loop.run_in_executor(self._thread, self._model.generate, tuple(messages), max_tokens, emit, cancelled.is_set)
         work.add_done_callback(lambda done: _ended(done, pieces))
