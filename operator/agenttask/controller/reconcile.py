@@ -171,8 +171,8 @@ class Reconciler:
             return
         try:
             answer = await self._writer.create(pods_path(task.namespace), body)
-        except AlreadyExists:
-            await self._adopt(task, seen.pod_name)
+        except AlreadyExists as taken:
+            await self._adopt(task, seen.pod_name, taken)
         except (Forbidden, Invalid) as error:
             failures = self._rejections[task.uid][1] + 1 if task.uid in self._rejections else 1
             rejection = rejection_of(error, failures=failures, now=self._clock(), random=self._random())
@@ -201,23 +201,25 @@ class Reconciler:
         verify(body, self._installation)
         return body
 
-    async def _adopt(self, task: SeenTask, name: str) -> None:
+    async def _adopt(self, task: SeenTask, name: str, taken: AlreadyExists) -> None:
         """The name is taken: by our own pod of an earlier try, or by a stranger's."""
-        if not await self._look_up(task, name):
+        found = await self._look_up(task, name)
+        if found is None:
+            raise taken  # it went just now; the watch will tell how it ended, so look again later
+        if owner_of(found) != task.uid:
             message = f"a pod {name} exists and is not this task's; delete it and create the task anew"
             self._rejections[task.uid] = (Rejection(reason=Reason.POD_REJECTED, message=message), 1)
 
-    async def _look_up(self, task: SeenTask, name: str) -> bool:
-        """Ask the API server for the task's pod; whether it is there and the task's."""
+    async def _look_up(self, task: SeenTask, name: str) -> Pod | None:
+        """Ask the API server for the pod of this name, and take it in if it is the task's."""
         try:
             pod = _decode_pod(await self._writer.get(pod_path(task.namespace, name)))
         except NotFound:
             self._world.pods.lose(task.uid, name)
-            return False
-        if owner_of(pod) != task.uid:
-            return False
-        self._world.pods.seed(pod, self._clock())
-        return True
+            return None
+        if owner_of(pod) == task.uid:
+            self._world.pods.seed(pod, self._clock())
+        return pod
 
     async def _delete(self, task: SeenTask, action: DeletePod) -> None:
         try:

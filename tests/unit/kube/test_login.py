@@ -38,9 +38,10 @@ class Clock:
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate and its key, which do as authority and as client."""
     folder = tmp_path_factory.mktemp("pki")
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"]
-        + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+        ["openssl", "req", "-x509", *kind, *files],
         check=True,
         capture_output=True,
     )
@@ -132,31 +133,38 @@ async def test_a_token_file_that_never_was_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_rotated_token_is_used_without_a_failed_request(account: Path) -> None:
-    async with FakeApiServer(token="first") as server:
-        async with Connection(Credentials(server=server.url, token=FileToken(account / "token", Clock()))) as connection:
-            client = KubeClient(connection.session, connection.server)
-            await client.get(MAPS)
-            (account / "token").write_text("second")
-            server.token = "second"
-            await client.create(MAPS, b'{"metadata": {"name": "a"}}')
+    async with (
+        FakeApiServer(token="first") as server,
+        Connection(Credentials(server=server.url, token=FileToken(account / "token", Clock()))) as connection,
+    ):
+        client = KubeClient(connection.session, connection.server)
+        await client.get(MAPS)
+        (account / "token").write_text("second")
+        server.token = "second"
+        await client.create(MAPS, b'{"metadata": {"name": "a"}}')
 
     assert server.get("configmaps", "a") is not None
 
 
 async def test_a_token_that_stays_wrong_is_unauthorized(account: Path) -> None:
-    async with FakeApiServer(token="other") as server:
-        async with Connection(Credentials(server=server.url, token=FixedToken("wrong"))) as connection:
-            with pytest.raises(Unauthorized):
-                await KubeClient(connection.session, connection.server).get(MAPS)
+    async with (
+        FakeApiServer(token="other") as server,
+        Connection(Credentials(server=server.url, token=FixedToken("wrong"))) as connection,
+    ):
+        with pytest.raises(Unauthorized):
+            await KubeClient(connection.session, connection.server).get(MAPS)
 
     assert len(server.requests) == 1
 
 
 async def test_a_token_is_not_carried_to_another_server() -> None:
-    async with FakeApiServer(token="t") as server, FakeApiServer(token="t") as stranger:
-        async with Connection(Credentials(server=server.url, token=FixedToken("t"))) as connection:
-            with pytest.raises(Unauthorized):
-                await KubeClient(connection.session, stranger.url).get(MAPS)
+    async with (
+        FakeApiServer(token="t") as server,
+        FakeApiServer(token="t") as stranger,
+        Connection(Credentials(server=server.url, token=FixedToken("t"))) as connection,
+    ):
+        with pytest.raises(Unauthorized):
+            await KubeClient(connection.session, stranger.url).get(MAPS)
 
 
 async def test_kopf_closing_its_session_leaves_ours_working(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +192,8 @@ async def test_kopf_watches_and_logs_in_again_over_the_shared_pool(account: Path
     seen: list[tuple[str, str]] = []
 
     @kopf.on.event("agenttask.dev", "v1alpha1", "agenttasks", registry=registry)
-    async def observe(type: str, name: str, **_: Any) -> None:
-        seen.append((type, name))
+    async def observe(event: Any, name: str, **_: Any) -> None:
+        seen.append((event["type"], name))
 
     async with FakeApiServer(token="first") as server:
         server.put("agenttasks", {"metadata": {"name": "a"}, "spec": {}})
