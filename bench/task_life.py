@@ -28,7 +28,7 @@ from tests.e2e.conftest import install, uninstall
 def task(index: int) -> dict[str, Any]:
     """A task of one step that takes no time."""
     steps = [{"name": "a", "write": {"path": "a.txt", "content": "x"}}]
-    return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": f"bench-{index}"}, "spec": {"steps": steps}}
+    return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": f"task-{index}"}, "spec": {"steps": steps}}
 
 
 def job(index: int, image: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def job(index: int, image: str) -> dict[str, Any]:
     container = {"name": "a", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["true"]}
     pod = {"spec": {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}}
     spec = {"template": pod, "backoffLimit": 0}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"bench-{index}"}, "spec": spec}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"job-{index}"}, "spec": spec}
 
 
 def audit(path: str, namespace: str) -> list[dict[str, Any]]:
@@ -51,22 +51,15 @@ def moment(event: dict[str, Any], which: str) -> float:
     return datetime.fromisoformat(event[which]).timestamp()
 
 
-def reaction(events: list[dict[str, Any]], resource: str, prefix: str) -> list[float]:
-    """Milliseconds from each owner's creation to its pod's; pods are matched by the owner's name in theirs."""
-    created = {
-        e["objectRef"].get("name", ""): moment(e, "stageTimestamp")
+def reaction(events: list[dict[str, Any]], resource: str, controller: str) -> list[float]:
+    """Milliseconds from each owner's creation to its pod's; owners come one after another, so the order pairs them."""
+    owners = [moment(e, "stageTimestamp") for e in events if e["verb"] == "create" and e["objectRef"]["resource"] == resource]
+    pods = [
+        moment(e, "requestReceivedTimestamp")
         for e in events
-        if e["verb"] == "create" and e["objectRef"]["resource"] == resource
-    }
-    found = []
-    for event in events:
-        if event["verb"] == "create" and event["objectRef"]["resource"] == "pods" and not event["objectRef"].get("subresource"):
-            owner = next(
-                (name for name in sorted(created, key=len, reverse=True) if event["objectRef"].get("name", "").startswith(f"{name}-")), None
-            )
-            if owner and owner.startswith(prefix):
-                found.append((moment(event, "requestReceivedTimestamp") - created[owner]) * 1000)
-    return found
+        if (e["verb"], e["objectRef"]["resource"]) == ("create", "pods") and controller in e["user"]["username"]
+    ]
+    return [(pod - owner) * 1000 for owner, pod in zip(owners, pods, strict=False)]
 
 
 def controller_pid() -> int | None:
@@ -109,10 +102,12 @@ def main() -> None:
         idle = memory_mib(pid) if pid else float("nan")
         before = cpu_seconds(pid) if pid else float("nan")
         for index in range(arguments.tasks):
-            namespace.apply(task(index), job(index, images["runner"]))
-            time.sleep(0.2)
-        namespace.all_ended([f"bench-{index}" for index in range(arguments.tasks)], seconds=600)
+            namespace.apply(task(index))
+            namespace.ended(f"task-{index}")
         spent = cpu_seconds(pid) - before if pid else float("nan")
+        for index in range(arguments.tasks):
+            namespace.apply(job(index, images["runner"]))
+            namespace.kubectl("wait", "--for=condition=Complete", f"job/job-{index}", "--timeout=60s")
         first_step = {"steps": [{"name": "a", "exec": {"command": ["cat", "/proc/1/stat"]}}]}
         namespace.apply({"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "cpu"}, "spec": first_step})
         fields = namespace.ended("cpu")["output"].rsplit(")", 1)[1].split()
@@ -125,12 +120,12 @@ def main() -> None:
         for e in events
         if e["user"]["username"].startswith(f"system:serviceaccount:{namespace.name}:") and e["objectRef"]["resource"] != "events"
     ]
-    ours = [e for e in ours if e["objectRef"].get("name", "").startswith("bench-")]
+    ours = [e for e in ours if e["objectRef"].get("name", "").startswith("task-")]
     writes = Counter(
         f"{e['verb']} {e['objectRef']['resource']}{'/' + e['objectRef']['subresource'] if e['objectRef'].get('subresource') else ''}"
         for e in ours
     )
-    tasks_ms, jobs_ms = reaction(events, "agenttasks", "bench-"), reaction(events, "jobs", "bench-")
+    tasks_ms, jobs_ms = reaction(events, "agenttasks", namespace.name), reaction(events, "jobs", "job-controller")
     print(f"controller, idle                 {idle:8.1f} MiB resident")
     print(f"controller, CPU a task           {1000 * spent / arguments.tasks:8.1f} ms")
     print(f"controller, writes a task        {len(ours) / arguments.tasks:8.2f}   {dict(writes)}")
