@@ -81,16 +81,18 @@ class OpenAIClient:
         usage: Usage | None = None
         finish_reason: str | None = None
         name = ""
-        async with self._post("/chat/completions", body, accept="text/event-stream") as response:
-            async with aclosing(self._events(response)) as events:
-                async for event in events:
-                    usage = usage_of(event.usage) if event.usage is not None else usage
-                    name = event.model or name
-                    for choice in (event.choices or [])[:1]:
-                        finish_reason = choice.finish_reason or finish_reason
-                        piece = choice.delta or choice.message
-                        if piece is not None and piece.content:
-                            yield Chunk(text=piece.content, model=name)
+        async with (
+            self._post("/chat/completions", body, accept="text/event-stream") as response,
+            aclosing(self._events(response)) as events,
+        ):
+            async for event in events:
+                usage = usage_of(event.usage) if event.usage is not None else usage
+                name = event.model or name
+                for choice in (event.choices or [])[:1]:
+                    finish_reason = choice.finish_reason or finish_reason
+                    piece = choice.delta or choice.message
+                    if piece is not None and piece.content:
+                        yield Chunk(text=piece.content, model=name)
         if finish_reason is None:
             raise ModelUnavailable(f"{self._who} ended in the middle of its answer")
         yield Chunk(usage=usage or Usage(calls=1), finish_reason=finish_reason, model=name)
