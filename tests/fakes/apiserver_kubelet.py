@@ -51,8 +51,8 @@ class FakeKubelet:
 
     def end(self, name: str, message: str = "", exit_code: int = 0, *, namespace: str = "default", reason: str = "") -> None:
         """Let a pod's container end."""
-        container = self._container(namespace, name)
-        self.set_status(name, _ended(container, PodRun(message=message, exit_code=exit_code, reason=reason)), namespace=namespace)
+        run = PodRun(message=message, exit_code=exit_code, reason=reason)
+        self.set_status(name, _ended(self._container(namespace, name), run, self._started(namespace, name)), namespace=namespace)
 
     def unschedulable(self, name: str, message: str = "0/1 nodes are available.", *, namespace: str = "default") -> None:
         """The scheduler finds no node."""
@@ -113,6 +113,11 @@ class FakeKubelet:
         containers = self._store.get(_target(namespace, name)).get("spec", {}).get("containers") or [{}]
         return str(containers[0].get("name", "runner"))
 
+    def _started(self, namespace: str, name: str) -> str:
+        containers = self._store.get(_target(namespace, name)).get("status", {}).get("containerStatuses") or [{}]
+        running = containers[0].get("state", {}).get("running") or {}
+        return str(running.get("startedAt") or _now())
+
 
 def _target(namespace: str, name: str, subresource: str | None = None) -> Target:
     return Target(resource=BY_PLURAL["pods"], namespace=namespace, name=name, subresource=subresource)
@@ -133,11 +138,11 @@ def _running(container: str) -> Object:
     }
 
 
-def _ended(container: str, run: PodRun) -> Object:
+def _ended(container: str, run: PodRun, started: str) -> Object:
     terminated = {
         "exitCode": run.exit_code,
         "reason": run.reason or ("Error" if run.exit_code else "Completed"),
-        "startedAt": _now(),
+        "startedAt": started,
         "finishedAt": _now(),
     }
     if run.message:
