@@ -1,6 +1,7 @@
 """What a user does with a task that works: apply, wait, read; and what must be true of the pod behind it."""
 
 import json
+import subprocess
 import time
 from typing import Any
 
@@ -142,3 +143,21 @@ def test_deleting_the_task_takes_its_pod_along(release: Namespace) -> None:
     while release.pods("agenttask.dev/task-name=brief"):
         assert time.monotonic() < end, "the pod is still there after 60 s"
         time.sleep(1)
+
+
+def test_helm_test_runs_a_task_on_the_installation(release: Namespace) -> None:
+    done = subprocess.run(
+        ["helm", "test", "agenttask", "-n", release.name, "--timeout=3m"],
+        env=release.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Succeeded" in done.stdout
+
+
+def test_explain_describes_every_field(release: Namespace) -> None:
+    for kind in ("agenttask", "agentmodel"):
+        assert "<no description>" not in release.kubectl("explain", f"{kind}.spec", "--recursive")
+        assert "DESCRIPTION:" in release.kubectl("explain", f"{kind}.spec")
