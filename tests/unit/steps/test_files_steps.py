@@ -29,7 +29,7 @@ async def test_several_are_joined_in_the_order_of_the_paths(tmp_path):
 
 
 async def test_what_is_not_there_fails_the_step(tmp_path):
-    with pytest.raises(StepFailed, match="missing.md"):
+    with pytest.raises(StepFailed, match=r"missing\.md"):
         await read(tmp_path, "missing.md")
     with pytest.raises(StepFailed, match="matches no file"):
         await read(tmp_path, "*.none")
