@@ -7,7 +7,7 @@ A variable is `AGENTTASK_CONTROLLER_` and the path of the key (`AGENTTASK_CONTRO
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 import yaml
@@ -126,8 +126,17 @@ def _known_keys(given: Mapping[str, Any], kind: type[Struct], path: str) -> None
         if key not in fields:
             raise SettingsError(f"unknown setting {where!r}; known: {listed(fields)}{did_you_mean(str(key), fields)}")
         inner = fields[key]
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Struct):
+        if isinstance(value, dict) and _is_struct(inner):
             _known_keys(value, inner, f"{where}.")
+        element = get_args(inner)[:1]
+        if isinstance(value, list) and element and _is_struct(element[0]):
+            for index, one in enumerate(value):
+                if isinstance(one, dict):
+                    _known_keys(one, element[0], f"{where}[{index}].")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
 
 
 def _consistent(settings: Settings) -> None:
