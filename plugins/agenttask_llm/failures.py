@@ -33,7 +33,7 @@ def failure_of(
         credential: what must not appear.
         now: Unix seconds, for a Retry-After that is a date.
     """
-    said = covered(_said(body), credential)
+    said = _shown(_said(body), credential)
     what = f"model {model.name!r}: {model.endpoint} answered {status}{f': {said}' if said else ''}"
     if status == 429:
         return RateLimited(what, retry_after=retry_after(headers.get("Retry-After"), now))
@@ -49,7 +49,7 @@ def failure_of(
 def stream_failure(model: ModelDocument, error: WireError | str, credential: str | None) -> AgentTaskError:
     """The error that a stream ended with after it had begun well."""
     message, code = (error, None) if isinstance(error, str) else (error.message, error.code)
-    what = f"model {model.name!r}: {model.endpoint} broke off with an error: {covered(_shown(message), credential)}"
+    what = f"model {model.name!r}: {model.endpoint} broke off with an error: {_shown(message, credential)}"
     number = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdigit()) else 0
     if number == 429:
         return RateLimited(what)
@@ -76,15 +76,16 @@ def covered(text: str, credential: str | None) -> str:
 
 
 def _said(body: bytes) -> str:
-    """The server's own message, in one line."""
+    """The server's own message."""
     try:
         failure = msgspec.json.decode(body, type=WireFailure)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return _shown(body.decode("utf-8", "replace"))
+        return body.decode("utf-8", "replace")
     error = failure.error
     message = error.message if isinstance(error, WireError) else error
-    return _shown(message or failure.message or failure.detail or "")
+    return message or failure.message or failure.detail or ""
 
 
-def _shown(text: str) -> str:
-    return shorten(" ".join(text.split()), _MESSAGE_CHARACTERS)
+def _shown(text: str, credential: str | None) -> str:
+    """One short line; covered before it is cut, or half of a credential would be no match."""
+    return shorten(" ".join(covered(text, credential).split()), _MESSAGE_CHARACTERS)

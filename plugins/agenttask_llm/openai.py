@@ -30,6 +30,7 @@ _BODY_BYTES = 32 << 20
 """32 vectors of 16,384 dimensions; nothing that is asked for here is larger."""
 _FAILURE_BYTES = 16 << 10
 _READ_BYTES = 64 << 10
+_SHOWN_CHARACTERS = 80
 _DONE = "[DONE]"
 T = TypeVar("T")
 
@@ -194,7 +195,7 @@ class OpenAIClient:
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            begin = covered(raw[:80].decode("utf-8", "replace"), self._credential)
+            begin = covered(raw[:_FAILURE_BYTES].decode("utf-8", "replace"), self._credential)[:_SHOWN_CHARACTERS]
             raise ModelRejected(f"{self._who} answered what is no answer ({error}): {begin!r}; is `endpoint` right?") from error
 
 

@@ -47,6 +47,10 @@ async def until(met: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_standard_output_is_the_text(tmp_path):
     output = await run(tmp_path, "printf", "a\\nb")
     assert (output.text, output.exit_code) == ("a\nb", 0)
