@@ -8,12 +8,12 @@ from typing import Any
 
 from agenttask.api.errors import ModelUnavailable
 
-_OFFLINE = {
+_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",  # progress bars of whatever transformers calls, in a log that is read later
+    "TQDM_DISABLE": "1",  # progress bars in a pod's log; tqdm reads it while torch imports it
 }
 
 
@@ -24,6 +24,7 @@ def load_torch(threads: int) -> Any:
         ModelUnavailable: it is not installed.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.update(_ENVIRONMENT)
     try:
         import torch
     except ImportError as error:
@@ -38,7 +39,7 @@ def load_transformers() -> Any:
     Raises:
         ModelUnavailable: it is not installed.
     """
-    os.environ.update(_OFFLINE)
+    os.environ.update(_ENVIRONMENT)
     try:
         import transformers
     except ImportError as error:

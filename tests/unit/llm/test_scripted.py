@@ -43,9 +43,7 @@ async def test_the_stream_is_the_answer(reply):
     assert chunks[-1].usage is not None
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"), [("unavailable", ModelUnavailable), ("rejected", ModelRejected), ("rate-limited", RateLimited)]
-)
+@pytest.mark.parametrize(("error", "kind"), [("unavailable", ModelUnavailable), ("rejected", ModelRejected), ("rate-limited", RateLimited)])
 async def test_it_fails_as_told(error, kind):
     client = scripted(error=error)
     with pytest.raises(kind, match="scripted"):
