@@ -51,7 +51,7 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
                 clusterwide=not settings.namespaces,
                 namespaces=settings.namespaces,
                 standalone=True,
-                stop_flag=controller.failed,
+                stop_flag=controller.ended,
             )
     return not controller.failed.is_set()
 
