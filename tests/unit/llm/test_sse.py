@@ -1,5 +1,7 @@
 """Server-sent events: cut anywhere, ended in any way, bounded in every direction."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def events(*chunks: bytes, **bounds) -> list[str]:
 def test_where_the_chunks_are_cut_makes_no_difference(data, line_break, cuts):
     raw = "".join("".join(f"data: {line}{line_break}" for line in lines) + line_break for lines in data).encode()
     places = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-    chunks = [raw[start:end] for start, end in zip(places, places[1:], strict=False)]
+    chunks = [raw[start:end] for start, end in itertools.pairwise(places)]
     assert events(*chunks) == ["\n".join(lines) for lines in data]
 
 

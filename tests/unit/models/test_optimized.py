@@ -71,7 +71,7 @@ async def test_pooling_other_than_mean_is_refused(tmp_path):
 
 
 async def test_weights_that_do_not_fit_are_refused_before_the_kernel_kills(tmp_path, torch):
-    with pytest.raises(OutOfMemory, match="take 4 MiB, the container may use 1 MiB; raise .*or set local.dtype to BFloat16"):
+    with pytest.raises(OutOfMemory, match=r"take 4 MiB, the container may use 1 MiB; raise .*or set local\.dtype to BFloat16"):
         await create(model_in(tmp_path), memory=1 << 20)
 
 

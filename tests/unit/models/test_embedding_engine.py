@@ -1,0 +1,115 @@
+"""The engine of an embedding model: what queues while a batch runs is the next batch. No torch."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.plugin.llm import Message
+from agenttask_models.embedding import BATCH, Embedded, EmbeddingEngine
+
+
+class Lengths:
+    """A vector of a text is its length; `open` holds batches back, `bad` is a text that it cannot take."""
+
+    def __init__(self, bad: str | None = None) -> None:
+        self.batches: list[list[str]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.begun = threading.Event()
+        self._bad = bad
+
+    def embed(self, texts):
+        self.batches.append(list(texts))
+        self.begun.set()
+        self.open.wait(5)
+        if self._bad in texts:
+            raise ModelRejected(f"not {self._bad}")
+        return [Embedded(vector=(float(len(text)),), tokens=len(text)) for text in texts]
+
+
+@pytest.fixture
+async def engine_of():
+    made = []
+
+    def make(model) -> EmbeddingEngine:
+        made.append(EmbeddingEngine("m", model, ThreadPoolExecutor(max_workers=1)))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        await engine.aclose()
+
+
+async def test_each_text_gets_its_own_vector_and_tokens_are_counted(engine_of):
+    found = await engine_of(Lengths()).embed(["a", "bbb", "cc"])
+    assert found.vectors == ((1.0,), (3.0,), (2.0,))
+    assert (found.usage.calls, found.usage.input_tokens) == (1, 6)
+
+
+async def test_nothing_to_embed_is_nothing(engine_of):
+    model = Lengths()
+    assert (await engine_of(model).embed([])).vectors == ()
+    assert model.batches == []
+
+
+async def test_callers_that_come_while_a_batch_runs_share_the_next(engine_of):
+    model = Lengths()
+    model.open.clear()
+    engine = engine_of(model)
+    first = asyncio.ensure_future(engine.embed(["first"]))
+    await asyncio.to_thread(model.begun.wait, 5)
+    others = [asyncio.ensure_future(engine.embed([f"text {number}"])) for number in range(40)]
+    await asyncio.sleep(0)
+    model.open.set()
+    await asyncio.gather(first, *others)
+    assert [len(batch) for batch in model.batches] == [1, BATCH, 8]
+
+
+async def test_who_has_left_is_not_embedded(engine_of):
+    model = Lengths()
+    model.open.clear()
+    engine = engine_of(model)
+    first = asyncio.ensure_future(engine.embed(["first"]))
+    await asyncio.to_thread(model.begun.wait, 5)
+    gone, stays = asyncio.ensure_future(engine.embed(["gone"])), asyncio.ensure_future(engine.embed(["stays"]))
+    await asyncio.sleep(0)
+    gone.cancel()
+    first.cancel()  # its batch runs already; what it brings is dropped
+    await asyncio.sleep(0)
+    model.open.set()
+    await stays
+    assert model.batches == [["first"], ["stays"]]
+
+
+async def test_an_error_is_for_those_of_its_batch_only(engine_of):
+    engine = engine_of(Lengths(bad="bad"))
+    with pytest.raises(ModelRejected, match="not bad"):
+        await engine.embed(["good", "bad"])
+    assert (await engine.embed(["good"])).vectors == ((4.0,),)
+
+
+async def test_an_embedding_model_does_not_answer(engine_of):
+    with pytest.raises(ModelRejected, match="does not answer"):
+        await anext(engine_of(Lengths()).generate([Message(role="user", content="x")], max_tokens=1))
+
+
+async def test_closing_fails_who_waits_and_refuses_who_comes(engine_of):
+    model = Lengths()
+    model.open.clear()
+    engine = engine_of(model)
+    waiting = [asyncio.ensure_future(engine.embed([text])) for text in ("runs", "also")]
+    await asyncio.to_thread(model.begun.wait, 5)
+    queued = asyncio.ensure_future(engine.embed(["queued"]))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(engine.aclose())
+    await asyncio.sleep(0.01)
+    model.open.set()
+    await closing
+    for call in (*waiting, queued):
+        with pytest.raises(Interrupted):
+            await call
+    with pytest.raises(Interrupted):
+        await engine.embed(["late"])
