@@ -1,0 +1,254 @@
+"""Every LLM client is the same to its callers: whole answers, streams, leaving, usage, vectors, errors.
+
+Over `scripted`, over `openai` against a server in this process, and over `local` on torch with tiny random weights.
+"""
+
+import asyncio
+import math
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from agenttask.api.errors import AgentTaskError, InvalidTask, ModelRejected, ModelUnavailable
+from agenttask.api.model import LocalModel, Timeouts
+from agenttask.plugin.engine import Engine, EngineConfig
+from agenttask.plugin.llm import LLMClient
+from agenttask_llm import agenttask_llm_clients
+from agenttask_models.optimized import OptimizedFactory
+from tests.fakes.llm_server import llm_server
+from tests.fakes.models import OneEngine, ask, client_context, model_document
+from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
+
+FACTORIES = agenttask_llm_clients()
+
+
+class Clients:
+    """A client that answers and one that embeds, and how a slow one is made."""
+
+    def __init__(self, chat: LLMClient, embed: LLMClient, slow: LLMClient, left: asyncio.Event | None = None) -> None:
+        self.chat, self.embed, self.slow, self.left = chat, embed, slow, left
+
+
+async def scripted(_stack: AsyncExitStack, _weights: Path) -> Clients:
+    def made(**parameters: str) -> LLMClient:
+        return FACTORIES["scripted"](model_document("scripted", parameters=parameters), client_context())
+
+    return Clients(made(), made(dimensions="16"), made(chunkDelaySeconds="0.05"))
+
+
+async def openai(stack: AsyncExitStack, _weights: Path) -> Clients:
+    server = await stack.enter_async_context(llm_server())
+    slow = await stack.enter_async_context(llm_server())
+    slow.behaviour.stall_after = 3
+    context = client_context(await stack.enter_async_context(aiohttp.ClientSession()))
+
+    def made(endpoint: str) -> LLMClient:
+        return FACTORIES["openai"](model_document("openai", endpoint=endpoint), context)
+
+    return Clients(made(server.endpoint), made(server.endpoint), made(slow.endpoint), slow.disconnected)
+
+
+async def loaded(stack: AsyncExitStack, path: Path, task: str) -> LLMClient:
+    local = LocalModel(path=str(path), task=task)
+    engine = await OptimizedFactory({}).create("tiny", "cpu", EngineConfig(local=local))
+    stack.push_async_callback(engine.aclose)
+    return FACTORIES["local"](model_document("local", local=local), client_context(engine=engine))
+
+
+async def local(stack: AsyncExitStack, weights: Path) -> Clients:
+    chat = await loaded(stack, weights / "llama", "Chat")
+    return Clients(chat, await loaded(stack, weights / "bert", "Embedding"), chat)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    save_tiny_llama(folder / "llama")
+    save_tiny_bert(folder / "bert")
+    return folder
+
+
+@pytest.fixture(params=[scripted, openai, pytest.param(local, marks=pytest.mark.torch)], ids=lambda make: make.__name__)
+async def clients(request):
+    folder = request.getfixturevalue("weights") if request.param is local else Path()
+    async with AsyncExitStack() as stack:
+        made = await request.param(stack, folder)
+        yield made
+        for client in {made.chat, made.embed, made.slow}:
+            await client.aclose()
+
+
+async def test_the_stream_put_together_is_the_whole_answer(clients):
+    request = ask("Grüße aus Köln", system="be brief", max_tokens=24)
+    whole = await clients.chat.chat(request)
+    chunks = [chunk async for chunk in clients.chat.stream(request)]
+    assert "".join(chunk.text for chunk in chunks) == whole.text
+    assert whole.text
+    assert (chunks[-1].usage, chunks[-1].finish_reason) == (whole.usage, whole.finish_reason)
+    assert all(chunk.usage is None and chunk.finish_reason is None for chunk in chunks[:-1])
+    assert whole.model
+
+
+async def test_a_call_counts_once_and_tokens_both_ways(clients):
+    usage = (await clients.chat.chat(ask("one two three", max_tokens=16))).usage
+    assert usage.calls == 1
+    assert usage.input_tokens >= 3
+    assert 1 <= usage.output_tokens <= 16
+
+
+async def test_the_bound_holds_and_says_so(clients):
+    answer = await clients.chat.chat(ask("one two three four", max_tokens=2))
+    assert (answer.usage.output_tokens, answer.finish_reason) == (2, "length")
+
+
+async def test_leaving_a_stream_stops_it_soon_and_the_client_still_answers(clients):
+    stream = clients.slow.stream(ask("one two three four five six", max_tokens=200))
+    async with asyncio.timeout(10):
+        await anext(stream)
+        await stream.aclose()
+        if clients.left is not None:
+            await clients.left.wait()
+        assert (await clients.chat.chat(ask("x", max_tokens=1))).usage.calls == 1
+
+
+async def test_a_call_that_is_cancelled_ends_at_once(clients):
+    async def reads() -> None:
+        async for _chunk in clients.slow.stream(ask("one two three four five six", max_tokens=200)):
+            begun.set()
+
+    begun = asyncio.Event()
+    reading = asyncio.ensure_future(reads())
+    async with asyncio.timeout(10):
+        await begun.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+
+async def test_answers_may_be_asked_for_at_the_same_time(clients):
+    alone = [await clients.chat.chat(ask(f"question {number}", max_tokens=8)) for number in range(4)]
+    together = await asyncio.gather(*(clients.chat.chat(ask(f"question {number}", max_tokens=8)) for number in range(4)))
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+
+
+async def test_each_text_has_a_vector_of_the_same_size_and_length_one(clients):
+    texts = ["a dog barks", "a dog", "ships", "ß" * 700]
+    found = await clients.embed.embed(texts)
+    assert len({len(vector) for vector in found.vectors}) == 1
+    assert [math.hypot(*vector) for vector in found.vectors] == pytest.approx([1.0] * 4, abs=1e-5)
+    assert (found.usage.calls, found.usage.output_tokens) == (1, 0)
+    assert found.usage.input_tokens >= 6
+
+
+async def test_a_vector_does_not_depend_on_its_neighbours(clients):
+    alone = [(await clients.embed.embed([text])).vectors[0] for text in ("short", "a much longer text")]
+    both = (await clients.embed.embed(["short", "a much longer text"])).vectors
+    for one, other in zip(alone, both, strict=True):
+        assert list(other) == pytest.approx(list(one), abs=1e-5)
+
+
+# ---- what only a local model can do wrong
+
+
+@pytest.fixture
+async def tiny(weights):
+    async with AsyncExitStack() as stack:
+        yield (await local(stack, weights)).chat
+
+
+@pytest.mark.torch
+async def test_a_prompt_beyond_the_window_is_refused_with_both_numbers(tiny):
+    with pytest.raises(ModelRejected, match="the prompt has 3.. tokens, model 'tiny' takes 255; shorten it"):
+        await tiny.chat(ask("x" * 300))
+
+
+@pytest.mark.torch
+async def test_an_answer_ends_with_the_window(tiny):
+    answer = await tiny.chat(ask("x" * 220, max_tokens=512))
+    assert (answer.usage.input_tokens + answer.usage.output_tokens, answer.finish_reason) == (256, "length")
+
+
+@pytest.mark.torch
+async def test_messages_that_the_template_refuses_are_refused(tiny):
+    with pytest.raises(ModelRejected, match="chat template of model 'tiny' refuses the messages"):
+        await tiny.chat(ask("REFUSE"))
+
+
+@pytest.mark.torch
+async def test_a_model_without_a_chat_template_answers_no_messages(tmp_path):
+    save_tiny_llama(tmp_path, chat_template=None)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(ModelRejected, match="has no chat template"):
+            await loaded(stack, tmp_path, "Chat")
+
+
+@pytest.mark.torch
+async def test_weights_without_their_tokenizer_are_refused(tmp_path):
+    for file in save_tiny_llama(tmp_path).glob("token*"):
+        file.unlink()
+    async with AsyncExitStack() as stack:
+        with pytest.raises(ModelRejected, match="cannot be loaded"):
+            await loaded(stack, tmp_path, "Chat")
+
+
+class Slow(Engine):
+    """Does not answer in time."""
+
+    async def generate(self, _messages, *, max_tokens):
+        await asyncio.sleep(60)
+        yield max_tokens
+
+    async def embed(self, _texts):
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Unfinished(Slow):
+    """An iterator that is no generator, and has nothing to say."""
+
+    def generate(self, _messages, *, max_tokens):  # noqa: ARG002 - the protocol's
+        return self
+
+    async def __anext__(self):
+        raise StopAsyncIteration
+
+
+async def test_a_local_model_that_is_late_is_unavailable():
+    model = model_document("local", local=LocalModel(path="/m"), timeouts=Timeouts(total_seconds=1))
+    client = FACTORIES["local"](model, client_context(engine=Slow()))
+    for call in (client.chat(ask("x")), client.embed(["x"])):
+        with pytest.raises(ModelUnavailable, match=r"within 1 s .totalSeconds"):
+            await call
+
+
+async def test_an_engine_that_says_nothing_is_an_empty_answer():
+    client = FACTORIES["local"](model_document("local", local=LocalModel(path="/m")), client_context(engine=Unfinished()))
+    assert (await client.chat(ask("x"))).text == ""
+
+
+async def test_weights_that_are_not_there_are_the_engines_error():
+    context = client_context()
+    client = FACTORIES["local"](model_document("local", local=LocalModel(path="/m")), context)
+    with pytest.raises(AgentTaskError, match="no weights here"):
+        await client.chat(ask("x"))
+    assert isinstance(context.engines, OneEngine)
+    assert context.engines.asked == [("weights-1", LocalModel(path="/m"))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "where the weights are"),
+        ({"local": LocalModel()}, "exactly one of `package` and `path`"),
+        ({"local": LocalModel(package="p", path="/m")}, "exactly one of `package` and `path`"),
+        ({"local": LocalModel(path="/m"), "parameters": {"temperature": "1"}}, "has no such parameter; it has: none"),
+    ],
+)
+def test_a_local_model_that_cannot_work_is_refused_by_its_field(fields, problem):
+    with pytest.raises(InvalidTask, match=problem):
+        FACTORIES["local"](model_document("local", **fields), client_context())
