@@ -10,6 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.fakes.llm_server import llm_server
+from tests.fakes.models import OneEngine, ask, client_context, model_document
+from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
 
 from agenttask.api.errors import AgentTaskError, InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.api.model import LocalModel, Timeouts
@@ -17,9 +20,6 @@ from agenttask.plugin.engine import Engine, EngineConfig
 from agenttask.plugin.llm import LLMClient
 from agenttask_llm import agenttask_llm_clients
 from agenttask_models.optimized import OptimizedFactory
-from tests.fakes.llm_server import llm_server
-from tests.fakes.models import OneEngine, ask, client_context, model_document
-from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
 
 FACTORIES = agenttask_llm_clients()
 
@@ -160,7 +160,7 @@ async def tiny(weights):
 
 @pytest.mark.torch
 async def test_a_prompt_beyond_the_window_is_refused_with_both_numbers(tiny):
-    with pytest.raises(ModelRejected, match="the prompt has 3.. tokens, model 'tiny' takes 255; shorten it"):
+    with pytest.raises(ModelRejected, match=r"the prompt has 3\d\d tokens, model 'tiny' takes 255; shorten it"):
         await tiny.chat(ask("x" * 300))
 
 
@@ -211,7 +211,7 @@ class Slow(Engine):
 class Unfinished(Slow):
     """An iterator that is no generator, and has nothing to say."""
 
-    def generate(self, _messages, *, max_tokens):  # noqa: ARG002 - the protocol's
+    def generate(self, _messages, *, max_tokens):
         return self
 
     async def __anext__(self):
