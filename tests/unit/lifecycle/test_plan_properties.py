@@ -88,7 +88,7 @@ before = st.just(AgentTaskStatus()) | st.builds(
 
 
 @given(observations, before, st.floats(0, 3000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_plan_applied_leaves_nothing_to_write(found: Observation, status: AgentTaskStatus, later: float) -> None:
     now = CREATED + later
     one = task(status)
@@ -114,7 +114,7 @@ def test_a_final_task_never_changes(first: Observation, rest: list[tuple[Observa
 
 
 @given(observations, before, st.floats(0, 3000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatus, later: float) -> None:
     made = plan(task(status), found, CREATED + later)
     if made.requeue_after is not None:
@@ -139,7 +139,7 @@ def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatu
 
 
 @given(observations, before, st.floats(0, 3000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_pod_is_made_only_where_none_is_on_record(found: Observation, status: AgentTaskStatus, later: float) -> None:
     made = plan(task(status), found, CREATED + later)
     if any(isinstance(action, CreatePod) for action in made.actions):
