@@ -4,10 +4,11 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
-from agenttask.api.errors import ModelUnavailable
+from agenttask.api.errors import ModelRejected, ModelUnavailable
 from agenttask_models.folder import ModelFolder
 from agenttask_models.libraries import load_torch, load_transformers
 
@@ -32,6 +33,7 @@ def convert(found: ModelFolder, target: Path) -> None:
 
     Raises:
         ModelUnavailable: GGUF cannot be read here.
+        ModelRejected: the file is no GGUF that can be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as scratch:
@@ -39,7 +41,10 @@ def convert(found: ModelFolder, target: Path) -> None:
         if found.gguf is None:
             _copy(found.path, made)
         else:
-            _dequantise(found.path, found.gguf, made)
+            try:
+                _dequantise(found.path, found.gguf, made)
+            except (OSError, ValueError, KeyError, struct.error) as error:  # what the readers raise for files that are cut or strange
+                raise ModelRejected(f"{found.path / found.gguf} cannot be converted: {error}") from error
         try:
             made.rename(target)
         except OSError:  # another process was faster, or an empty folder waits there

@@ -63,7 +63,7 @@ class OptimizedFactory:
         _check_kind(model_id, found, config)
         torch = load_torch(config.threads)
         check_device(torch, device)
-        folder = ready_folder(found, self._cache)
+        folder = with_typed_memory_errors(torch, f"converting model {model_id!r}", lambda: ready_folder(found, self._cache))
         dtype = dtype_of(torch, config.local.dtype, device)
         if device == "cpu":
             _check_memory(model_id, folder.parameters() * dtype.itemsize, config.memory_bytes)
