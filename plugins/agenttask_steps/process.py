@@ -81,10 +81,9 @@ class ProcessGroup:
         """Close the pipes, whoever still holds the other ends."""
         for transport in self._pipes:
             transport.close()
-        if not self._pipes:  # else the transports close them
-            for pipe in (self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    pipe.close()
+        for pipe in (self._process.stdout, self._process.stderr)[len(self._pipes) :]:  # those that no transport has
+            if pipe is not None:
+                pipe.close()
 
     async def exited(self) -> int:
         """Wait until the command itself ends; its status as `subprocess` tells it (negative: a signal). It stays unreaped."""

@@ -37,10 +37,6 @@ def living(text: str) -> list[int]:
     return found
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 async def until(met: Callable[[], bool]) -> None:
     """Wait for what another process does, which sets no event here."""
     while not met():  # noqa: ASYNC110 - see above
@@ -326,3 +322,13 @@ def test_where_orphans_are_adopted_they_are_reaped(tmp_path):
         [sys.executable, "-c", _ADOPTING, str(tmp_path)], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60
     )
     assert (ran.stdout, ran.stderr) == ("ok\nno child is left\n", "")
+
+
+async def test_a_pipe_that_cannot_be_watched_leaves_no_process(tmp_path, monkeypatch):
+    async def refuse(_make, _pipe):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        await run(tmp_path, "sleep", "97.40")
+    assert living("97.40") == []
