@@ -2,12 +2,13 @@
 
 import msgspec
 import pytest
-from tests.fakes.seen import CREATED, POD, UID, ended, pod, running, said, seen, task
+from tests.fakes.seen import CREATED, POD, UID, ended, pod, running, said, seen, spec, task
 
 from agenttask.api.meta import Condition
 from agenttask.api.reasons import Phase, Reason, StepPhase
 from agenttask.api.report import ErrorReport, StepReport, UsageReport
 from agenttask.api.task import AgentTaskStatus, StepStatus, UsageStatus
+from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Observation, Refused, Rejection, SeenPod, SeenTask, Waits
 from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
 
@@ -350,3 +351,29 @@ def test_a_transition_time_moves_only_when_the_status_of_a_condition_does() -> N
     assert times == {"Accepted": "2027-01-15T08:00:05Z", "PodReady": "2027-01-15T08:00:20Z", "Failed": "2027-01-15T08:00:20Z"}
     assert all(isinstance(condition, Condition) and condition.message for condition in made.status.conditions)
     assert first.uid == UID
+
+
+def test_a_step_that_ran_when_the_attempt_ended_has_failed() -> None:
+    half = said(steps=(StepReport(0, "S", 0, 500), StepReport(1, "R", 500)))
+
+    made = at(6, seen(ended(half, exit_code=3)))
+
+    assert made.status is not None
+    assert [(step.phase, step.message) for step in made.status.steps] == [
+        (StepPhase.SUCCEEDED, None),
+        (StepPhase.FAILED, "it was running when the attempt ended"),
+        (StepPhase.SKIPPED, None),
+    ]
+    assert made.status.steps[1].finished_at == "2027-01-15T08:00:06.000Z"
+
+
+def test_models_are_named_once_in_the_order_of_the_steps() -> None:
+    steps = [
+        {"name": "a", "embed": {"model": "embedder", "texts": ["x"]}},
+        {"name": "b", "chat": {"model": "small", "prompt": "x"}},
+        {"name": "c", "chat": {"model": "small", "prompt": "y"}},
+        {"name": "d", "plugin": {"kind": "rank", "with": {"model": "ranker"}}},
+        {"name": "e", "plugin": {"kind": "rank", "with": {"model": 7}}},
+    ]
+
+    assert models_named(spec(steps=steps)) == ("embedder", "small", "ranker")

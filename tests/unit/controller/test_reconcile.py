@@ -1,0 +1,259 @@
+"""One pass after another over one task, on a writer that answers what the test says: the ends of it that lives seldom reach."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tests.fakes.seen import CREATED, UID
+
+from agenttask.api.errors import PodRejected
+from agenttask.controller import reconcile as module
+from agenttask.controller.acceptance import PluginNames
+from agenttask.controller.admission import Gate
+from agenttask.controller.installation import Installation
+from agenttask.controller.inventory import Inventory
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
+from agenttask.controller.observer import NoObserver
+from agenttask.controller.pace import Pace
+from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.pod_name import pod_name
+from agenttask.controller.reconcile import Reconciler, World
+from agenttask.controller.surroundings import Models, Presence
+from agenttask.controller.task_cache import TaskCache, read_task
+from agenttask.controller.wakeups import Wakeups
+from agenttask.domain.moment import render
+from agenttask.plugin.registry import load
+
+NAME = pod_name("a", UID, 1)
+INSTALLATION = Installation()
+
+
+class Writer:
+    """Notes every call; `answers` are raised or returned, by method, before the usual answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.answers: dict[str, list[bytes | KubeError]] = {}
+
+    def _answer(self, method: str, usual: Callable[[], bytes]) -> bytes:
+        planned = self.answers.get(method)
+        answer = planned.pop(0) if planned else usual()
+        if isinstance(answer, KubeError):
+            raise answer
+        return answer
+
+    async def get(self, path: str) -> bytes:
+        self.calls.append(("GET", path))
+        return self._answer("GET", lambda: missing())
+
+    async def create(self, path: str, body: bytes) -> bytes:
+        self.calls.append(("POST", path))
+        return self._answer("POST", lambda: stored(body))
+
+    async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> None:
+        self.calls.append(("DELETE", uid))
+        self._answer("DELETE", lambda: b"")
+
+    async def patch_status(self, path: str, body: bytes) -> bytes:
+        status = msgspec.json.decode(body)["status"]
+        self.calls.append(("PATCH", (status.get("phase"), status.get("reason"))))
+        return self._answer("PATCH", lambda: msgspec.json.encode(task(status, version="8")))
+
+
+def stored(body: bytes) -> bytes:
+    """A pod with what the server adds."""
+    pod = msgspec.json.decode(body)
+    pod["metadata"] |= {"uid": "p", "creationTimestamp": render(CREATED + 1)}
+    return msgspec.json.encode(pod)
+
+
+def missing() -> bytes:
+    raise NotFound(404, "NotFound", "there is none")
+
+
+def task(status: dict[str, Any] | None = None, *, version: str = "7", uid: str = UID, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": "a", "namespace": "n", "uid": uid, "resourceVersion": version, "creationTimestamp": render(CREATED)}
+    steps = [{"name": "s", "read": {"paths": ["x"]}}]
+    return {"metadata": metadata, "spec": {"steps": steps, "pendingDeadlineSeconds": 60, **spec}, "status": status or {}}
+
+
+class Bench:
+    """A reconciler with its world, and the clock in the test's hand."""
+
+    def __init__(self, body: dict[str, Any], *, per_second: float = 5) -> None:
+        self.now = CREATED + 1
+        self.writer = Writer()
+        self.world = world()
+        plugins = load(allowed_distributions=("agenttask",))
+        names = PluginNames(
+            step_kinds=frozenset({"read", "chat"}),
+            threading=frozenset({"async"}),
+            llm_clients=frozenset(),
+            model_factories=frozenset(),
+            device_strategies=frozenset({"auto"}),
+        )
+        self.reconciler = Reconciler(
+            world=self.world,
+            writer=self.writer,
+            installation=INSTALLATION,
+            names=names,
+            gate=Gate(INSTALLATION, names, {"auto": plugins.device_strategies.choose("auto")()}),
+            observer=NoObserver(),
+            pace=Pace(per_second),
+            clock=lambda: self.now,
+            random=lambda: 0.5,
+        )
+        self.put(body)
+
+    def put(self, body: dict[str, Any]) -> None:
+        read = read_task(body)
+        assert read is not None
+        self.world.tasks.put(read)
+
+    async def look(self, seconds: float | None = None) -> float | None:
+        self.now = self.now if seconds is None else CREATED + seconds
+        return await self.reconciler.reconcile(UID)
+
+
+def world() -> World:
+    inventory = Inventory(INSTALLATION.device_classes, lambda: None)
+    tasks = TaskCache()
+    return World(
+        tasks=tasks,
+        pods=PodCache(inventory=inventory, is_open=lambda uid: tasks.get(uid) is not None, wake=lambda _: None),
+        models=Models(lambda _: None),
+        inputs=Presence(lambda _: None),
+        inventory=inventory,
+        wakeups=Wakeups(),
+    )
+
+
+def foreign_pod(owner: str) -> bytes:
+    owners = [{"kind": "AgentTask", "uid": owner, "controller": True}]
+    return msgspec.json.encode({"metadata": {"name": NAME, "uid": "p", "ownerReferences": owners, "creationTimestamp": render(CREATED)}})
+
+
+async def test_a_key_nobody_knows_is_nothing_to_do() -> None:
+    bench = Bench(task())
+    bench.world.tasks.drop(UID)
+
+    assert await bench.look() is None
+    assert bench.writer.calls == []
+
+
+async def test_a_pod_is_made_once_and_looked_at_again_when_it_should_be_told() -> None:
+    bench = Bench(task())
+
+    assert await bench.look() == 3
+    assert await bench.look() is not None
+    assert bench.writer.calls == [("POST", "/api/v1/namespaces/n/pods")]
+
+
+async def test_a_pod_that_verify_refuses_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PodRejected("the pod leaves the rules for task pods: spec.x")
+
+    monkeypatch.setattr(module, "verify", refuse)
+    bench = Bench(task())
+
+    await bench.look()
+
+    assert bench.writer.calls == [("PATCH", ("Failed", "PodRejected"))]
+    assert bench.world.tasks.get(UID) is None
+
+
+async def test_our_own_pod_is_adopted_and_a_strangers_is_told() -> None:
+    own, strange = Bench(task()), Bench(task())
+    for bench, owner in ((own, UID), (strange, "other")):
+        bench.writer.answers = {"POST": [AlreadyExists(409, "AlreadyExists", NAME)], "GET": [foreign_pod(owner)]}
+        await bench.look()
+
+    assert [method for method, _ in own.writer.calls] == ["POST", "GET"]
+    assert strange.writer.calls[-1] == ("PATCH", ("Failed", "PodRejected"))
+
+
+async def test_a_name_that_was_taken_a_moment_ago_is_tried_again_later() -> None:
+    bench = Bench(task())
+    bench.writer.answers = {"POST": [AlreadyExists(409, "AlreadyExists", NAME)]}
+
+    with pytest.raises(AlreadyExists):
+        await bench.look()
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET"]
+
+
+async def test_a_pod_on_record_is_asked_for_before_it_counts_as_lost() -> None:
+    there, gone = (Bench(task({"phase": "Running", "podName": NAME})) for _ in range(2))
+    there.writer.answers = {"GET": [foreign_pod(UID)]}
+
+    await there.look(30)
+    await gone.look(30)
+
+    assert there.writer.calls[0] == ("GET", f"/api/v1/namespaces/n/pods/{NAME}")
+    assert ("PATCH", ("Failed", "Lost")) not in there.writer.calls
+    assert gone.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+
+
+async def test_a_pod_that_the_watch_never_shows_is_asked_for() -> None:
+    bench = Bench(task())
+    await bench.look()
+
+    await bench.look(40)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET", "PATCH"]
+    assert bench.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+
+
+async def test_a_pod_that_went_by_itself_needs_no_delete() -> None:
+    bench = Bench(task())
+    await bench.look()
+    bench.writer.answers = {"DELETE": [NotFound(404, "NotFound", NAME)], "GET": [foreign_pod(UID)]}
+
+    await bench.look(60)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET", "DELETE", "PATCH"]
+    assert bench.writer.calls[-1] == ("PATCH", ("Failed", "PendingDeadlineExceeded"))
+
+
+async def test_waiting_is_written_in_turns() -> None:
+    bench = Bench(task(steps=[{"name": "s", "chat": {"model": "small", "prompt": "x"}}]), per_second=0.1)
+    bench.reconciler._pace.wait("another", CREATED + 5)
+
+    assert await bench.look(5) == pytest.approx(10)
+    assert bench.writer.calls == []
+    assert await bench.look(15) == pytest.approx(45)
+    assert bench.writer.calls == [("PATCH", ("Queued", "UnknownModel"))]
+
+
+async def test_a_task_that_is_gone_is_forgotten() -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {"PATCH": [NotFound(404, "NotFound", "a")]}
+
+    assert await bench.look() is None
+    assert bench.world.tasks.get(UID) is None
+
+
+@pytest.mark.parametrize("current", [None, task(uid="another"), task({"phase": "Failed"}, version="9")], ids=["gone", "namesake", "final"])
+async def test_a_conflict_takes_the_view_of_whoever_was_faster(current: dict[str, Any] | None) -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {"PATCH": [Conflict(409, "Conflict", "a")], "GET": [] if current is None else [msgspec.json.encode(current)]}
+
+    with pytest.raises(Conflict):
+        await bench.look()
+
+    assert bench.world.tasks.get(UID) is None
+    assert await bench.look() is None
+
+
+async def test_after_a_conflict_the_next_pass_plans_from_the_new_view() -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {
+        "PATCH": [Conflict(409, "Conflict", "a")],
+        "GET": [msgspec.json.encode(task(version="9", device={"strategy": "odd"}))],
+    }
+
+    with pytest.raises(Conflict):
+        await bench.look()
+    await bench.look()
+
+    assert [method for method, _ in bench.writer.calls] == ["PATCH", "GET", "PATCH"]

@@ -1,0 +1,66 @@
+"""What vanished while kopf was not watching is found by listing."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.controller_program import model, task
+
+from agenttask.controller import sweep
+from agenttask.controller.kube import KubeClient
+from agenttask.controller.surroundings import Models
+from agenttask.controller.sweep import Sweeper, load_models
+from agenttask.controller.task_cache import TaskCache, read_task
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
+    async with aiohttp.ClientSession() as session:
+        yield KubeClient(session, server.url)
+
+
+async def test_what_is_not_listed_any_more_is_forgotten_and_looked_at(server: FakeApiServer, client: KubeClient) -> None:
+    tasks, models, woken = TaskCache(), Models(lambda _: None), list[str]()
+    for name in ("kept", "gone"):
+        server.put("agentmodels", model(name))
+        read = read_task(server.put("agenttasks", task(name)))
+        assert read is not None
+        tasks.put(read)
+    await load_models(client, ["default"], models)
+    gone = server.get("agenttasks", "gone")
+    assert gone is not None
+    server.remove("agenttasks", "gone")
+    server.remove("agentmodels", "gone")
+
+    await Sweeper(client, [None], tasks, models, woken.append).sweep()
+
+    assert woken == [gone["metadata"]["uid"]]
+    assert len(tasks) == 1
+    assert models.names() == [("default", "kept")]
+
+
+async def test_a_sweep_that_fails_is_repeated(
+    server: FakeApiServer, client: KubeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    naps = 0
+
+    async def nap(_: float) -> None:
+        nonlocal naps
+        naps += 1
+        if naps > 2:
+            raise TimeoutError
+
+    monkeypatch.setattr(sweep.asyncio, "sleep", nap)
+    server.fail_next("GET", "/agenttasks", 503)
+
+    with pytest.raises(TimeoutError):
+        await Sweeper(client, [None], TaskCache(), Models(lambda _: None), lambda _: None).run()
+
+    assert "sweep failed: 503" in caplog.text
