@@ -30,12 +30,13 @@ def steps_of(steps: Sequence[Step], report: Report | None, pod: SeenPod | None, 
         one = told.get(index)
         if one is None:
             return StepStatus(name=step.name, phase=StepPhase.SKIPPED if ended else StepPhase.PENDING)
-        return _shown(step.name, one, began, last, ended=ended)
+        return _shown(step.name, one, began, last)
 
     return tuple(shown(index, step) for index, step in enumerate(steps))
 
 
-def _shown(name: str, one: StepReport, began: float, last: float, *, ended: bool) -> StepStatus:
+def _shown(name: str, one: StepReport, began: float, last: float) -> StepStatus:
+    """A step that the report tells of; there is a report only when the container has ended, so nothing runs any more."""
     phase = _PHASES[one.code]
     if phase not in _RAN:
         return StepStatus(name=name, phase=phase, message=one.message or None)
@@ -43,8 +44,6 @@ def _shown(name: str, one: StepReport, began: float, last: float, *, ended: bool
     finished = min(started + one.duration_ms / 1000, last)
     message = one.message
     if phase is StepPhase.RUNNING:
-        if not ended:
-            return StepStatus(name=name, phase=phase, started_at=moment.render_exact(started), message=message or None)
         phase, finished, message = StepPhase.FAILED, last, message or "it was running when the attempt ended"
     return StepStatus(
         name=name,
