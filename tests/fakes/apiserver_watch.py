@@ -124,9 +124,9 @@ class Watches:
                 line = await asyncio.wait_for(watch.lines.get(), None if wait == float("inf") else max(wait, 0))
             except TimeoutError:
                 watch.bookmark(self._store.version)
-                if time.monotonic() < end:
-                    continue
-                watch.lines.put_nowait(None)  # after the last bookmark
+                if time.monotonic() >= end:
+                    watch.lines.put_nowait(None)  # after the last bookmark
+                    end = float("inf")
                 continue
             if line is None:
                 return
