@@ -84,7 +84,9 @@ class Gate:
         wished = spec.device.classes or self._installation.default_device_classes
         placement = place(wished, self._strategies[spec.device.strategy], inventory)
         if placement.chosen is None:
-            return Waits(reason=placement.waiting or Reason.WAITING_FOR_DEVICE, message=placement.reason, missing=(DEVICES,))
+            # A class is defined by the settings, which are read once: no device that is freed makes an unknown one known.
+            missing = () if placement.waiting is Reason.UNKNOWN_CLASS else (DEVICES,)
+            return Waits(reason=placement.waiting or Reason.WAITING_FOR_DEVICE, message=placement.reason, missing=missing)
         image = self._installation.image_for(spec.pod.image, placement.chosen, list(models.values()))
         secret = next((name for name, model in models.items() if model.credentials is not None), None)
         if secret is not None and not self._installation.may_hold_credentials(image):

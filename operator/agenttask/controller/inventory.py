@@ -41,12 +41,12 @@ class Inventory:
         used = None if gone else used_view(pod)
         if used == self._held.get(uid):
             return
+        self._stock = None
         if used is not None:
             self._held[uid] = used
         else:
             del self._held[uid]
             self._freed()
-        self._stock = None
 
     def learn_nodes(self, *, known: bool) -> None:
         """Whether the nodes can be relied on."""

@@ -18,6 +18,8 @@ from agenttask.domain.observation import Observation, SeenPod, SeenTask, Waits
 from agenttask.domain.outcome import Outcome
 
 MAX_MESSAGE: Final = 1024
+MAX_MODELS: Final = 16384
+"""Sixty-four names of AgentModels fit; what a third party's step calls its model may be any text."""
 
 
 def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> AgentTaskStatus:
@@ -109,7 +111,7 @@ class _Draft:
             pod_name=pod_name,
             node_name=(pod.node if pod is not None else None) or old.node_name,
             device=(pod.device if pod is not None else None) or old.device,
-            models=seen.models or None,
+            models=shorten(seen.models, MAX_MODELS) or None,
             trace_id=seen.trace_id or old.trace_id,
             start_time=moment.render(started) if started is not None else old.start_time,
         )

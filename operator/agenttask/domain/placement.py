@@ -17,6 +17,9 @@ from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, DeviceSt
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 
 MAX_VERDICT: Final = 256
+MAX_REASON: Final = 1024
+MAX_CONSIDERED: Final = 64
+"""Bounds below those of the CRD: a status that a verbose plugin made too long would never be written."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -42,18 +45,18 @@ def place(wished: Sequence[str], strategy: DeviceStrategy, inventory: Sequence[S
     if not classes:
         return Placement(chosen=None, waiting=Reason.UNKNOWN_CLASS, reason="the installation defines no device class")
     ranked = _ranked(strategy, DeviceRequest(classes=tuple(wished) or tuple(classes)), inventory)
-    considered = tuple(Verdict(class_=choice.class_, verdict=choice.verdict) for choice in ranked)
+    considered = tuple(Verdict(class_=choice.class_, verdict=choice.verdict) for choice in ranked[:MAX_CONSIDERED])
     best = next((choice for choice in ranked if choice.usable), None)
     if best is None:
         verdicts = "; ".join(f"{choice.class_}: {choice.verdict}" for choice in ranked) or "the strategy considers no class"
-        return Placement(chosen=None, waiting=Reason.WAITING_FOR_DEVICE, reason=verdicts, considered=considered)
+        return Placement(chosen=None, waiting=Reason.WAITING_FOR_DEVICE, reason=shorten(verdicts, MAX_REASON), considered=considered)
     return Placement(chosen=classes[best.class_], reason=_because(best, ranked), considered=considered)
 
 
 def _because(best: Choice, ranked: Sequence[Choice]) -> str:
     """Why this class: its own verdict, and what spoke against those ranked above it."""
     above = ranked[: ranked.index(best)]
-    return "; ".join([f"{choice.class_}: {choice.verdict}" for choice in (*above, best)])
+    return shorten("; ".join([f"{choice.class_}: {choice.verdict}" for choice in (*above, best)]), MAX_REASON)
 
 
 def _ranked(strategy: DeviceStrategy, request: DeviceRequest, inventory: Sequence[Stock]) -> tuple[Choice, ...]:

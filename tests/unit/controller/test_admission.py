@@ -223,4 +223,4 @@ def test_a_device_that_is_taken_or_undefined_is_waited_for() -> None:
     assert isinstance(taken, Waits)
     assert (taken.reason, taken.missing) == (Reason.WAITING_FOR_DEVICE, (("devices",),))
     assert isinstance(undefined, Waits)
-    assert undefined.reason is Reason.UNKNOWN_CLASS
+    assert (undefined.reason, undefined.missing) == (Reason.UNKNOWN_CLASS, ())

@@ -188,6 +188,18 @@ def test_devices_are_counted_from_nodes_and_pods_and_their_return_is_told() -> N
     assert (inventory.stock()[0].total, len(freed)) == (0, 4)
 
 
+def test_who_is_told_of_a_free_device_finds_it_counted() -> None:
+    counted: list[int | None] = []
+    inventory = Inventory([GPU], lambda: counted.append(inventory.stock()[0].free))
+    inventory.learn_nodes(known=True)
+    inventory.on_node(None, gpu_node())
+    inventory.pod_changed(pod(gpu=True), gone=False)
+    inventory.stock()
+    inventory.pod_changed(pod(gpu=True), gone=True)
+
+    assert counted == [0, 1, 1]
+
+
 # ---- tasks
 
 
@@ -273,9 +285,19 @@ def test_waiting_writes_take_turns() -> None:
     assert [round(pace.wait(key, 100.0), 3) for key in "abca"] == [0, 0.2, 0.4, 0.6]
     assert [pace.wait(key, 100.2) for key in "b"] == [0]
     assert round(pace.wait("c", 100.2), 3) == 0.2
-    pace.forget("c")
-    assert round(pace.wait("c", 100.2), 3) == 0.6
     assert pace.wait("z", 200.0) == 0
+
+
+def test_a_turn_that_is_given_back_goes_to_the_next_who_asks() -> None:
+    pace = Pace(5)
+    for index in range(10_000):
+        pace.wait(str(index), 100.0)
+    for index in range(10_000):
+        pace.forget(str(index))
+
+    assert round(pace.wait("new", 110.1), 3) == 0.1
+    assert round(pace.wait("newer", 110.1), 3) == 0.3
+    assert round(pace.wait("newest", 9_000.0), 3) == 0
 
 
 # ---- refusals and patches
