@@ -1,77 +1,125 @@
-"""One pass over one task, where the API server's answers and our view disagree."""
+"""One pass after another over one task, on a writer that answers what the test says: the ends of it that lives seldom reach."""
 
-import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from msgspec import Struct
+from tests.fakes.seen import CREATED, UID
 
-from agenttask.api.reasons import Phase
-from agenttask.controller.acceptance import names_of
+from agenttask.api.errors import PodRejected
+from agenttask.controller import reconcile as module
+from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.admission import Gate
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
 from agenttask.controller.observer import NoObserver
 from agenttask.controller.pace import Pace
-from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
+from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.reconcile import Reconciler, World
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
-from agenttask.controller.wire import Pod
 from agenttask.domain.moment import render
 from agenttask.plugin.registry import load
 
-UID = "11111111-2222-3333-4444-555555555555"
 NAME = pod_name("a", UID, 1)
-Answer = bytes | KubeError | dict[str, Any]
+INSTALLATION = Installation()
 
 
-class ScriptedWriter:
-    """Answers each kind of call from a list of its own, and keeps what it was asked."""
+class Writer:
+    """Notes every call; `answers` are raised or returned, by method, before the usual answer."""
 
-    def __init__(self, **answers: list[Answer]) -> None:
-        self.answers = answers
-        self.calls: list[str] = []
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.answers: dict[str, list[bytes | KubeError]] = {}
 
-    def _answer(self, call: str) -> bytes:
-        self.calls.append(call)
-        answer = self.answers[call].pop(0)
+    def _answer(self, method: str, usual: Callable[[], bytes]) -> bytes:
+        planned = self.answers.get(method)
+        answer = planned.pop(0) if planned else usual()
         if isinstance(answer, KubeError):
             raise answer
-        return answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+        return answer
 
     async def get(self, path: str) -> bytes:
-        return self._answer("get")
+        self.calls.append(("GET", path))
+        return self._answer("GET", lambda: missing())
 
     async def create(self, path: str, body: bytes) -> bytes:
-        return self._answer("create")
+        self.calls.append(("POST", path))
+        return self._answer("POST", lambda: stored(body))
 
     async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> None:
-        self._answer("delete")
+        self.calls.append(("DELETE", uid))
+        self._answer("DELETE", lambda: b"")
 
     async def patch_status(self, path: str, body: bytes) -> bytes:
-        self.status = json.loads(body)["status"]
-        return self._answer("patch_status")
+        status = msgspec.json.decode(body)["status"]
+        self.calls.append(("PATCH", (status.get("phase"), status.get("reason"))))
+        return self._answer("PATCH", lambda: msgspec.json.encode(task(status, version="8")))
 
 
-class Bench(Struct):
-    """A reconciler on a world of its own."""
-
-    world: World
-    reconciler: Reconciler
-    writer: ScriptedWriter
-    now: list[float]
+def stored(body: bytes) -> bytes:
+    """A pod with what the server adds."""
+    pod = msgspec.json.decode(body)
+    pod["metadata"] |= {"uid": "p", "creationTimestamp": render(CREATED + 1)}
+    return msgspec.json.encode(pod)
 
 
-def bench(**answers: list[Answer]) -> Bench:
-    plugins, installation, now, tasks = load(), Installation(), [time.time()], TaskCache()
-    inventory = Inventory(installation.device_classes, lambda: None)
-    world = World(
+def missing() -> bytes:
+    raise NotFound(404, "NotFound", "there is none")
+
+
+def task(status: dict[str, Any] | None = None, *, version: str = "7", uid: str = UID, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": "a", "namespace": "n", "uid": uid, "resourceVersion": version, "creationTimestamp": render(CREATED)}
+    steps = [{"name": "s", "read": {"paths": ["x"]}}]
+    return {"metadata": metadata, "spec": {"steps": steps, "pendingDeadlineSeconds": 60, **spec}, "status": status or {}}
+
+
+class Bench:
+    """A reconciler with its world, and the clock in the test's hand."""
+
+    def __init__(self, body: dict[str, Any], *, per_second: float = 5) -> None:
+        self.now = CREATED + 1
+        self.writer = Writer()
+        self.world = world()
+        plugins = load(allowed_distributions=("agenttask",))
+        names = PluginNames(
+            step_kinds=frozenset({"read", "chat"}),
+            threading=frozenset({"async"}),
+            llm_clients=frozenset(),
+            model_factories=frozenset(),
+            device_strategies=frozenset({"auto"}),
+        )
+        self.reconciler = Reconciler(
+            world=self.world,
+            writer=self.writer,
+            installation=INSTALLATION,
+            names=names,
+            gate=Gate(INSTALLATION, names, {"auto": plugins.device_strategies.choose("auto")()}),
+            observer=NoObserver(),
+            pace=Pace(per_second),
+            clock=lambda: self.now,
+            random=lambda: 0.5,
+        )
+        self.put(body)
+
+    def put(self, body: dict[str, Any]) -> None:
+        read = read_task(body)
+        assert read is not None
+        self.world.tasks.put(read)
+
+    async def look(self, seconds: float | None = None) -> float | None:
+        self.now = self.now if seconds is None else CREATED + seconds
+        return await self.reconciler.reconcile(UID)
+
+
+def world() -> World:
+    inventory = Inventory(INSTALLATION.device_classes, lambda: None)
+    tasks = TaskCache()
+    return World(
         tasks=tasks,
         pods=PodCache(inventory=inventory, is_open=lambda uid: tasks.get(uid) is not None, wake=lambda _: None),
         models=Models(lambda _: None),
@@ -79,153 +127,133 @@ def bench(**answers: list[Answer]) -> Bench:
         inventory=inventory,
         wakeups=Wakeups(),
     )
-    names = names_of(plugins, installation.plugins.extra)
-    strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
-    writer = ScriptedWriter(**answers)
-    reconciler = Reconciler(
-        world=world,
-        writer=writer,
-        installation=installation,
-        names=names,
-        gate=Gate(installation, names, strategies),
-        observer=NoObserver(),
-        pace=Pace(5),
-        clock=lambda: now[0],
-        random=lambda: 1.0,
-    )
-    return Bench(world=world, reconciler=reconciler, writer=writer, now=now)
 
 
-def body(version: int = 1, **status: Any) -> dict[str, Any]:
-    steps = [{"name": "say", "exec": {"command": ["true"]}}]
-    meta = {"name": "a", "namespace": "ns", "uid": UID, "resourceVersion": str(version), "creationTimestamp": render(time.time())}
-    return {"metadata": meta, "spec": {"steps": steps}, "status": status}
-
-
-def put(found: Bench, version: int = 1, **status: Any) -> None:
-    task = read_task(body(version, **status))
-    assert task is not None
-    found.world.tasks.put(task)
-
-
-def pod(owner: str = UID, **status: Any) -> dict[str, Any]:
+def foreign_pod(owner: str) -> bytes:
     owners = [{"kind": "AgentTask", "uid": owner, "controller": True}]
-    meta = {"name": NAME, "namespace": "ns", "uid": "p", "creationTimestamp": render(time.time()), "ownerReferences": owners}
-    return {"metadata": meta, "status": {"phase": "Pending", **status}}
+    return msgspec.json.encode({"metadata": {"name": NAME, "uid": "p", "ownerReferences": owners, "creationTimestamp": render(CREATED)}})
 
 
-def see(found: Bench, **status: Any) -> Pod:
-    one = msgspec.convert(pod(**status), Pod)
-    found.world.pods.on_change(None, one)
-    return one
+async def test_a_key_nobody_knows_is_nothing_to_do() -> None:
+    bench = Bench(task())
+    bench.world.tasks.drop(UID)
+
+    assert await bench.look() is None
+    assert bench.writer.calls == []
 
 
-TAKEN = AlreadyExists(409, "AlreadyExists", "taken")
-ABSENT = NotFound(404, "NotFound", "absent")
-CHANGED = Conflict(409, "Conflict", "changed")
+async def test_a_pod_is_made_once_and_looked_at_again_when_it_should_be_told() -> None:
+    bench = Bench(task())
+
+    assert await bench.look() == 3
+    assert await bench.look() is not None
+    assert bench.writer.calls == [("POST", "/api/v1/namespaces/n/pods")]
 
 
-async def test_a_task_that_is_gone_needs_nothing() -> None:
-    found = bench()
+async def test_a_pod_that_verify_refuses_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PodRejected("the pod leaves the rules for task pods: spec.x")
 
-    assert await found.reconciler.reconcile(UID) is None
-    assert found.writer.calls == []
+    monkeypatch.setattr(module, "verify", refuse)
+    bench = Bench(task())
+
+    await bench.look()
+
+    assert bench.writer.calls == [("PATCH", ("Failed", "PodRejected"))]
+    assert bench.world.tasks.get(UID) is None
 
 
-async def test_a_name_that_was_freed_just_now_is_looked_at_again_later() -> None:
-    found = bench(create=[TAKEN], get=[ABSENT])
-    put(found)
+async def test_our_own_pod_is_adopted_and_a_strangers_is_told() -> None:
+    own, strange = Bench(task()), Bench(task())
+    for bench, owner in ((own, UID), (strange, "other")):
+        bench.writer.answers = {"POST": [AlreadyExists(409, "AlreadyExists", NAME)], "GET": [foreign_pod(owner)]}
+        await bench.look()
+
+    assert [method for method, _ in own.writer.calls] == ["POST", "GET"]
+    assert strange.writer.calls[-1] == ("PATCH", ("Failed", "PodRejected"))
+
+
+async def test_a_name_that_was_taken_a_moment_ago_is_tried_again_later() -> None:
+    bench = Bench(task())
+    bench.writer.answers = {"POST": [AlreadyExists(409, "AlreadyExists", NAME)]}
 
     with pytest.raises(AlreadyExists):
-        await found.reconciler.reconcile(UID)
-
-    assert found.writer.calls == ["create", "get"]
-    assert found.reconciler._rejections == {}
+        await bench.look()
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET"]
 
 
-@pytest.mark.parametrize(
-    ("current", "kept"),
-    [(ABSENT, False), (body(2, phase="Succeeded"), False), (body(2, phase="Queued"), True), ({"metadata": {"uid": "other"}}, False)],
-    ids=["deleted", "final", "changed", "a namesake"],
-)
-async def test_after_a_conflict_the_servers_view_is_taken(current: Answer, kept: bool) -> None:
-    found = bench(patch_status=[CHANGED], get=[current])
-    put(found)
-    see(found, phase="Failed", reason="Evicted")
+async def test_a_pod_on_record_is_asked_for_before_it_counts_as_lost() -> None:
+    there, gone = (Bench(task({"phase": "Running", "podName": NAME})) for _ in range(2))
+    there.writer.answers = {"GET": [foreign_pod(UID)]}
+
+    await there.look(30)
+    await gone.look(30)
+
+    assert there.writer.calls[0] == ("GET", f"/api/v1/namespaces/n/pods/{NAME}")
+    assert ("PATCH", ("Failed", "Lost")) not in there.writer.calls
+    assert gone.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+
+
+async def test_a_pod_that_the_watch_never_shows_is_asked_for() -> None:
+    bench = Bench(task())
+    await bench.look()
+
+    await bench.look(40)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET", "PATCH"]
+    assert bench.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+
+
+async def test_a_pod_that_went_by_itself_needs_no_delete() -> None:
+    bench = Bench(task())
+    await bench.look()
+    bench.writer.answers = {"DELETE": [NotFound(404, "NotFound", NAME)], "GET": [foreign_pod(UID)]}
+
+    await bench.look(60)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST", "GET", "DELETE", "PATCH"]
+    assert bench.writer.calls[-1] == ("PATCH", ("Failed", "PendingDeadlineExceeded"))
+
+
+async def test_waiting_is_written_in_turns() -> None:
+    bench = Bench(task(steps=[{"name": "s", "chat": {"model": "small", "prompt": "x"}}]), per_second=0.1)
+    bench.reconciler._pace.wait("another", CREATED + 5)
+
+    assert await bench.look(5) == pytest.approx(10)
+    assert bench.writer.calls == []
+    assert await bench.look(15) == pytest.approx(45)
+    assert bench.writer.calls == [("PATCH", ("Queued", "UnknownModel"))]
+
+
+async def test_a_task_that_is_gone_is_forgotten() -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {"PATCH": [NotFound(404, "NotFound", "a")]}
+
+    assert await bench.look() is None
+    assert bench.world.tasks.get(UID) is None
+
+
+@pytest.mark.parametrize("current", [None, task(uid="another"), task({"phase": "Failed"}, version="9")], ids=["gone", "namesake", "final"])
+async def test_a_conflict_takes_the_view_of_whoever_was_faster(current: dict[str, Any] | None) -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {"PATCH": [Conflict(409, "Conflict", "a")], "GET": [] if current is None else [msgspec.json.encode(current)]}
 
     with pytest.raises(Conflict):
-        await found.reconciler.reconcile(UID)
+        await bench.look()
 
-    task = found.world.tasks.get(UID)
-    assert (task is not None) is kept
-    assert task is None or (task.metadata.resource_version, task.status.phase) == ("2", Phase.QUEUED)
-
-
-async def test_a_status_of_a_task_that_is_gone_is_forgotten_with_it() -> None:
-    found = bench(patch_status=[ABSENT])
-    put(found)
-    see(found, phase="Failed", reason="Evicted")
-
-    assert await found.reconciler.reconcile(UID) is None
-    assert found.world.tasks.get(UID) is None
+    assert bench.world.tasks.get(UID) is None
+    assert await bench.look() is None
 
 
-async def test_a_pod_that_is_already_gone_need_not_be_deleted() -> None:
-    found = bench(delete=[ABSENT], patch_status=[body(2, phase="Failed")])
-    put(found)
-    see(found)
-    found.now[0] += 4000
+async def test_after_a_conflict_the_next_pass_plans_from_the_new_view() -> None:
+    bench = Bench(task(device={"strategy": "odd"}))
+    bench.writer.answers = {
+        "PATCH": [Conflict(409, "Conflict", "a")],
+        "GET": [msgspec.json.encode(task(version="9", device={"strategy": "odd"}))],
+    }
 
-    assert await found.reconciler.reconcile(UID) is None
-    assert found.writer.calls == ["delete", "patch_status"]
-    assert found.writer.status["reason"] == "PendingDeadlineExceeded"
+    with pytest.raises(Conflict):
+        await bench.look()
+    await bench.look()
 
-
-@pytest.mark.parametrize(("answer", "reason"), [(ABSENT, "Lost"), (pod(owner="somebody else"), "Lost")], ids=["absent", "a stranger's"])
-async def test_a_pod_on_record_that_no_watch_shows_is_asked_for_before_it_is_lost(answer: Answer, reason: str) -> None:
-    found = bench(get=[answer], patch_status=[body(3, phase="Failed")])
-    put(found, phase="Running", podName=NAME, attempt=1)
-
-    await found.reconciler.reconcile(UID)
-
-    assert found.writer.calls == ["get", "patch_status"]
-    assert found.writer.status["reason"] == reason
-
-
-async def test_a_created_pod_that_the_watch_never_shows_is_asked_for_and_then_lost() -> None:
-    found = bench(create=[pod()], get=[ABSENT], patch_status=[body(3, phase="Failed")])
-    put(found)
-    await found.reconciler.reconcile(UID)
-    found.now[0] += EXPECTED_SECONDS + 1
-
-    await found.reconciler.reconcile(UID)
-
-    assert found.writer.calls == ["create", "get", "patch_status"]
-    assert found.writer.status["reason"] == "Lost"
-
-
-async def test_waiting_reasons_take_turns() -> None:
-    found = bench()
-    put(found)
-    see(found, containerStatuses=[{"name": "runner", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}])
-    found.now[0] += 10
-    for other in range(10):
-        found.reconciler._pace.wait(f"other-{other}", found.now[0])
-
-    wait = await found.reconciler.reconcile(UID)
-
-    assert wait == pytest.approx(2.0, abs=0.3)
-    assert found.writer.calls == []
-
-
-async def test_an_answer_that_cannot_be_read_leaves_our_view() -> None:
-    found = bench(patch_status=[body(2, phase="Nonsense")])
-    put(found)
-    see(found, containerStatuses=[{"name": "runner", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}])
-    found.now[0] += 10
-
-    await found.reconciler.reconcile(UID)
-
-    task = found.world.tasks.get(UID)
-    assert task is not None
-    assert task.metadata.resource_version == "1"
+    assert [method for method, _ in bench.writer.calls] == ["PATCH", "GET", "PATCH"]
