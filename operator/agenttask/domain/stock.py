@@ -38,10 +38,10 @@ def stock(classes: Sequence[DeviceClass], nodes: Sequence[NodeView] | None, used
 def _of_class(one: DeviceClass, nodes: Sequence[NodeView], held: dict[str, dict[str, int]], unplaced: dict[str, int]) -> Stock:
     matching = [node for node in nodes if node.schedulable and one.node_selector.items() <= node.labels.items()]
     wanted = {resource: amount for resource, amount in one.resources.items() if amount > 0}
+    if not wanted and (matching or not one.node_selector):
+        return Stock(class_=one)  # nothing to count, and where there is no node yet an autoscaler wants to see the pod
     if not matching:
         return Stock(class_=one, free=0, total=0)
-    if not wanted:
-        return Stock(class_=one)  # nothing to count: how many fit is a matter of CPU and memory
     free = sum(_fits(wanted, node.allocatable, held.get(node.name, {})) for node in matching)
     waiting = max((-(-unplaced.get(resource, 0) // amount) for resource, amount in wanted.items()), default=0)
     return Stock(class_=one, free=max(0, free - waiting), total=sum(_fits(wanted, node.allocatable, {}) for node in matching))

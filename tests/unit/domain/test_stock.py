@@ -39,7 +39,14 @@ def counted(one: DeviceClass, nodes: list[NodeView] | None, *used: UsedView) -> 
         pytest.param(PAIR, [node("a", 4)], [UsedView(node="", resources={NVIDIA: 1})], (1, 2), id="one waiting takes a pair's place"),
         pytest.param(A100, [node("a", 4, gpu="t4"), node("b", 2, gpu="a100")], [], (2, 2), id="by label"),
         pytest.param(CPU, [node("a")], [], (None, None), id="nothing to count"),
-        pytest.param(CPU, [node("a", schedulable=False)], [], (0, 0), id="nothing to count and no node"),
+        pytest.param(CPU, [node("a", schedulable=False)], [], (None, None), id="nothing to count and no node: an autoscaler sees the pod"),
+        pytest.param(
+            DeviceClass(name="arm", node_selector={"kubernetes.io/arch": "arm64"}),
+            [node("a")],
+            [],
+            (0, 0),
+            id="nothing to count, no node matches",
+        ),
         pytest.param(DeviceClass(name="z", resources={NVIDIA: 0}), [node("a")], [], (None, None), id="none asked for"),
     ],
 )
