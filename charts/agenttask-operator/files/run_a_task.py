@@ -42,7 +42,7 @@ def follow(url: str, seconds: int) -> dict[str, Any]:
     """The status at the end of the task or of the time, printing every change."""
     end, last = time.monotonic() + seconds, None
     while True:
-        status = call("GET", url).get("status", {})
+        status: dict[str, Any] = call("GET", url).get("status", {})
         line = " ".join(str(status.get(key) or "-") for key in ("phase", "reason", "progress", "message"))
         if line != last:
             print(line, flush=True)

@@ -42,7 +42,7 @@ def kubectl() -> Iterator[Kubectl]:
     kubectl("create", "namespace", kubectl.namespace)
     kubectl.must("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
     yield kubectl
-    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+    kubectl("delete", "namespace", kubectl.namespace)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def released(kubectl: Kubectl, helm: Any, chart: Path) -> Iterator[Kubectl]:
     assert done.returncode == 0, done.stderr
     yield kubectl
     helm("uninstall", RELEASE, "--namespace", kubectl.namespace, "--ignore-not-found")
-    for crd, (labels, annotations) in before.items():
-        for verb, old, new in (
-            ("label", labels, _meta(kubectl, crd)["labels"]),
-            ("annotate", annotations, _meta(kubectl, crd)["annotations"]),
-        ):
-            changes = [f"{key}-" for key in new.keys() - old.keys()]
+    for crd, owner in before.items():
+        now = _meta(kubectl, crd)
+        for verb, key in (("label", "labels"), ("annotate", "annotations")):
+            was, new = owner[key], now[key]
+            changes = [f"{name}-" for name in new.keys() - was.keys()]
+            changes += [f"{name}={value}" for name, value in was.items() if new.get(name) != value]
             if changes:
-                kubectl.must(verb, "crd", crd, *changes)
+                kubectl.must(verb, "crd", crd, "--overwrite", *changes)
 
 
 def _meta(kubectl: Kubectl, crd: str) -> dict[str, dict[str, str]]:
@@ -68,9 +68,8 @@ def _meta(kubectl: Kubectl, crd: str) -> dict[str, dict[str, str]]:
     return {key: metadata.get(key, {}) for key in ("labels", "annotations")}
 
 
-def _owners(kubectl: Kubectl) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    there = [crd for crd in CRDS if kubectl("get", "crd", crd).returncode == 0]
-    return {crd: (_meta(kubectl, crd)["labels"], _meta(kubectl, crd)["annotations"]) for crd in there}
+def _owners(kubectl: Kubectl) -> dict[str, dict[str, dict[str, str]]]:
+    return {crd: _meta(kubectl, crd) for crd in CRDS if kubectl("get", "crd", crd).returncode == 0}
 
 
 @pytest.mark.parametrize(

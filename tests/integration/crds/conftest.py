@@ -21,7 +21,7 @@ def kubectl() -> Iterator[Kubectl]:
     kubectl.must("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
     kubectl("create", "namespace", kubectl.namespace)
     yield kubectl
-    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+    kubectl("delete", "namespace", kubectl.namespace)
 
 
 @pytest.fixture(autouse=True)
