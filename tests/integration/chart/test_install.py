@@ -48,28 +48,24 @@ def kubectl() -> Iterator[Kubectl]:
 @pytest.fixture(scope="module")
 def released(kubectl: Kubectl, helm: Any, chart: Path) -> Iterator[Kubectl]:
     """The chart, installed; the CRDs go back to whom they belonged to, for others use them."""
-    before = _owners(kubectl)
-    done = helm("install", RELEASE, str(chart), "--namespace", kubectl.namespace, "--take-ownership", *NO_PULL)
+    before = [_crd(kubectl, crd) for crd in CRDS if kubectl("get", "crd", crd).returncode == 0]
+    take = ("--take-ownership", "--force-conflicts")
+    done = helm("install", RELEASE, str(chart), "--namespace", kubectl.namespace, *take, *NO_PULL)
     assert done.returncode == 0, done.stderr
     yield kubectl
     helm("uninstall", RELEASE, "--namespace", kubectl.namespace, "--ignore-not-found")
-    for crd, owner in before.items():
-        now = _meta(kubectl, crd)
-        for verb, key in (("label", "labels"), ("annotate", "annotations")):
-            was, new = owner[key], now[key]
-            changes = [f"{name}-" for name in new.keys() - was.keys()]
-            changes += [f"{name}={value}" for name, value in was.items() if new.get(name) != value]
-            if changes:
-                kubectl.must(verb, "crd", crd, "--overwrite", *changes)
+    for crd in before:
+        # As Helm's own field manager: an owner that it does not know would stand in the way of its next install.
+        kubectl.must("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", "-", stdin=crd)
 
 
-def _meta(kubectl: Kubectl, crd: str) -> dict[str, dict[str, str]]:
-    metadata = json.loads(kubectl.must("get", "crd", crd, "-o", "json"))["metadata"]
-    return {key: metadata.get(key, {}) for key in ("labels", "annotations")}
-
-
-def _owners(kubectl: Kubectl) -> dict[str, dict[str, dict[str, str]]]:
-    return {crd: _meta(kubectl, crd) for crd in CRDS if kubectl("get", "crd", crd).returncode == 0}
+def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    """A CRD as it could be applied again."""
+    crd = json.loads(kubectl.must("get", "crd", name, "-o", "json"))
+    labels, annotations = (crd["metadata"].get(key, {}) for key in ("labels", "annotations"))
+    annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    metadata = {"name": name, "labels": labels, "annotations": annotations}
+    return {"apiVersion": crd["apiVersion"], "kind": crd["kind"], "metadata": metadata, "spec": crd["spec"]}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +182,7 @@ def test_upgrade_and_uninstall_keep_every_task(released: Kubectl, helm: Any, cha
     assert "level: debug" in released.must("get", "configmap", "c-agenttask-operator-config", "-o", "yaml")
 
     for crd in CRDS:
-        assert _meta(released, crd)["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert _crd(released, crd)["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     uninstalled = helm("uninstall", RELEASE, "--namespace", namespace)
     assert uninstalled.returncode == 0, uninstalled.stderr
     assert "were kept due to the resource policy" in uninstalled.stdout + uninstalled.stderr
