@@ -82,6 +82,7 @@ def install(namespace: Namespace, images: Mapping[str, str], **more: str) -> Non
         namespace.name,
         "--create-namespace",
         "--take-ownership",
+        "--force-conflicts",
         "--wait",
         "--timeout=3m",
     ]
