@@ -43,7 +43,7 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int) -> Outcome:
     report = report_of(pod)
     done = report is not None and report.done
     error = report.error if report is not None and report.done else None
-    if done and error is None:
+    if done and error is None and not _killed(pod):
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
         return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)
@@ -53,6 +53,11 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int) -> Outcome:
         return Outcome(reason=reason, message=f"pod {pod.name} was deleted: {error.message}" if taken else error.message, report=report)
     reason, message = _without_report(pod)
     return Outcome(reason=reason, message=message, report=report)
+
+
+def _killed(pod: SeenPod) -> bool:
+    """Whether a signal ended the runner: a command can write a report too, and then exhaust the container's memory."""
+    return pod.terminated is not None and pod.terminated.exit_code > _SIGNAL_BASE
 
 
 def report_of(pod: SeenPod) -> Report | None:

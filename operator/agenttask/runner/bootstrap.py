@@ -24,6 +24,7 @@ from agenttask.api.report import ErrorReport, Report
 from agenttask.plugin.registry import Plugins, load
 from agenttask.runner.cgroup import cpu_count, memory_limit
 from agenttask.runner.credentials import Credentials
+from agenttask.runner.descendants import kill_descendants
 from agenttask.runner.devices import visible_accelerators
 from agenttask.runner.log import Log
 from agenttask.runner.observer import Observer, Observers
@@ -123,6 +124,9 @@ async def serve(document: TaskDocument, station: Station, settings: RunnerSettin
         )
         stop.listen(asyncio.get_running_loop())
         outcome = await run.execute()
+    # A command that left its process group may write to the message until it is killed; the last word is the runner's.
+    kill_descendants(os.getpid())
+    station.channel.write(outcome.report)
     if outcome.error is None:
         return EXIT_SUCCEEDED
     return EXIT_STOPPED if stop.requested and isinstance(outcome.error, Interrupted) else EXIT_FAILED

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agenttask.api.reasons import Reason
+from agenttask.api.report import Report, encode
 
 Step = Callable[..., dict[str, Any]]
 UID = 10001
@@ -126,6 +127,15 @@ def test_no_process_of_a_task_outlives_the_runner(pod: Any, plugin_step: Step) -
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and _command(entry) == b"sleep\x00600\x00" and _group(entry) == child
     ]
+
+
+def test_a_process_left_behind_cannot_forge_the_last_report(pod: Any, plugin_step: Step) -> None:
+    forged = pod.root / "workspace" / "forged"
+    forged.write_bytes(encode(Report(attempt=3, done=True, output="forged")))
+    write = f"while :; do dd if={forged} of={pod.root / 'termination'} conv=notrunc status=none; done"
+    pod.start(plugin_step("command", command=["sh", "-c", write], leave=True), plugin_step("say", text="true"))
+    code, log = pod.end()
+    assert (code, pod.report().output) == (0, "true"), log
 
 
 def _command(entry: Path) -> bytes:

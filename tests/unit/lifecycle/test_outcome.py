@@ -23,6 +23,7 @@ NO_COMMAND = 'exec: "agenttask-runner": executable file not found in $PATH: unkn
 CASES: dict[str, tuple[SeenPod, Reason, str]] = {
     "done": (ended(DONE), Reason.SUCCEEDED, ""),
     "done, then a crash at the very end": (ended(DONE, exit_code=1, reason="Error"), Reason.SUCCEEDED, ""),
+    "done, it says, and killed": (ended(DONE, exit_code=137, reason="OOMKilled"), Reason.OUT_OF_MEMORY, "killed for its memory"),
     "done although it was being deleted": (ended(DONE, deletion=CREATED + 9), Reason.SUCCEEDED, ""),
     "done, and gone since": (ended(DONE, gone=True), Reason.SUCCEEDED, ""),
     "a step failed": (ended(failed(Reason.STEP_FAILED), exit_code=1), Reason.STEP_FAILED, "so it is"),
