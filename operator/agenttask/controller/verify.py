@@ -42,7 +42,7 @@ def verify(body: bytes, installation: Installation) -> None:
     _require("spec.securityContext.runAsNonRoot", spec.security_context.run_as_non_root)
     _require("spec.imagePullSecrets", {one.name for one in spec.image_pull_secrets} <= set(installation.images.pull_secrets))
     _security(container)
-    _variables(container)
+    _variables(container, installation)
     _resources(container, installation)
     _volumes(spec.volumes, container.volume_mounts)
     _tolerations(spec.tolerations, installation)
@@ -55,12 +55,14 @@ def _security(container: Container) -> None:
     _require("securityContext.runAsNonRoot", security.run_as_non_root)
 
 
-def _variables(container: Container) -> None:
-    """Secrets under our prefixes only, and no plain variable that changes how a process starts."""
+def _variables(container: Container, installation: Installation) -> None:
+    """Secrets under our prefixes only, where the installation allows them, and no plain variable that changes how a process starts."""
     for variable in container.env:
         if variable.value_from is not None:
-            prefixes = (c.ENV_CREDENTIAL_PREFIX, c.ENV_SECRET_PREFIX)
-            _require(f"env {quoted(variable.name)}", variable.value is None and variable.name.startswith(prefixes))
+            secret = variable.value_from.secret_key_ref.name
+            credential = variable.name.startswith(c.ENV_CREDENTIAL_PREFIX) and installation.may_hold_credentials(container.image)
+            allowed = credential or (variable.name.startswith(c.ENV_SECRET_PREFIX) and installation.may_name_secret(secret))
+            _require(f"env {quoted(variable.name)} from Secret {quoted(secret)}", variable.value is None and allowed)
         else:
             allowed = variable.name in _VARIABLES or variable.name.startswith(_VARIABLE_PREFIX)
             _require(f"env {quoted(variable.name)}", variable.value is not None and allowed)

@@ -29,8 +29,11 @@ GPU = DeviceClass(
     tolerations=({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},),
 )
 INSTALLATION = Installation(
-    device_classes=(GPU, DeviceClass(name="cpu")), images=Images(runner="r:1", runner_torch="t:1", pull_secrets=("reg",))
+    device_classes=(GPU, DeviceClass(name="cpu")),
+    images=Images(runner="r:1", runner_torch="t:1", pull_secrets=("reg",)),
+    secret_globs=("agents",),
 )
+TRUSTING = msgspec.structs.replace(INSTALLATION, secret_globs=("*",), credential_images=("*",))
 KEYED = {
     "client": "openai",
     "endpoint": "https://models.example/v1",
@@ -58,9 +61,9 @@ def request(
     )
 
 
-def made(wanted: AgentTaskSpec, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    body = build(request(wanted, *args, **kwargs), INSTALLATION)
-    verify(body, INSTALLATION)
+def made(wanted: AgentTaskSpec, *args: Any, installation: Installation = INSTALLATION, **kwargs: Any) -> dict[str, Any]:
+    body = build(request(wanted, *args, **kwargs), installation)
+    verify(body, installation)
     pod: dict[str, Any] = msgspec.json.decode(body)
     return pod
 
@@ -217,6 +220,16 @@ def poke(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def secret(variable: str, name: str) -> Callable[[dict[str, Any]], None]:
+    value_from = {"secretKeyRef": {"name": name, "key": "k", "optional": False}}
+    return poke("spec/containers/0/env/-", {"name": variable, "valueFrom": value_from})
+
+
+def in_a_foreign_image(pod: dict[str, Any]) -> None:
+    poke("spec/containers/0/image", "evil:1")(pod)
+    secret("AGENTTASK_CREDENTIAL_0", "key")(pod)
+
+
 EVIL: dict[str, Callable[[dict[str, Any]], None]] = {
     "host path": poke("spec/volumes/-", {"name": "h", "hostPath": {"path": "/"}}),
     "secret volume": poke("spec/volumes/-", {"name": "h", "secret": {"secretName": "key"}}),
@@ -264,9 +277,9 @@ EVIL: dict[str, Callable[[dict[str, Any]], None]] = {
     "environment of a Secret": poke("spec/containers/0/envFrom", [{"secretRef": {"name": "key"}}]),
     "block device": poke("spec/containers/0/volumeDevices", [{"name": "x", "devicePath": "/dev/x"}]),
     "preload": poke("spec/containers/0/env/-", {"name": "LD_PRELOAD", "value": "/inputs/x.so"}),
-    "a Secret under another name": poke(
-        "spec/containers/0/env/-", {"name": "OTEL_X", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b", "optional": False}}}
-    ),
+    "a Secret under another name": secret("OTEL_X", "agents"),
+    "a Secret that tasks may not name": secret("AGENTTASK_SECRET_0", "key"),
+    "a credential in a foreign image": in_a_foreign_image,
     "a variable of the pod": poke("spec/containers/0/env/-", {"name": "AGENTTASK_SECRET_9", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}),
     "a variable twice": poke("spec/containers/0/env/-", {"name": "HOME", "value": "/"}),
     "a variable without a value": poke("spec/containers/0/env/-", {"name": "OTEL_X"}),
@@ -356,7 +369,7 @@ specs = st.fixed_dictionaries(
 @given(specs, st.sampled_from([None, GPU]))
 @settings(max_examples=100, deadline=None)
 def test_no_spec_makes_a_pod_that_leaves_the_rules(fields: dict[str, Any], device: DeviceClass | None) -> None:
-    pod = made(spec(**fields), {"small": KEYED}, device=device)
+    pod = made(spec(**fields), {"small": KEYED}, device=device, installation=TRUSTING)
 
     inner, outer = container(pod), pod["spec"]
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "initContainers", "ephemeralContainers"} & outer.keys()
