@@ -75,6 +75,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _validate(files: Sequence[Path]) -> int:
     checked = _checked(files, load())
+    if not (checked.tasks or checked.models or checked.others):
+        raise InvalidFile([f"{', '.join(map(str, files))}: there is no object to check"])
     for task in checked.tasks:
         steps = len(task.spec.steps)
         print(f"AgentTask {task.metadata.name}: valid, {steps} step{'' if steps == 1 else 's'}")

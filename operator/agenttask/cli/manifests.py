@@ -77,6 +77,8 @@ def read_files(paths: Sequence[Path]) -> list[Manifest]:
             problems.append(f"{path}: is not UTF-8: byte at offset {error.start}")
         except yaml.YAMLError as error:
             problems.append(f"{path}: {_yaml_problem(error)}")
+        except RecursionError:
+            problems.append(f"{path}: is nested too deeply to be read")
         else:
             for number, document in enumerate(documents, 1):
                 for body in _objects(document):

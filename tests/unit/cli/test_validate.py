@@ -94,6 +94,8 @@ def test_every_mistake_of_all_files_is_told_at_once(agenttask: Any, file: Write)
     ("text", "problem"),
     [
         pytest.param("a: [", "line 1, column 5: ", id="no YAML"),
+        pytest.param("a: " + "[" * 5000, "is nested too deeply", id="nested"),
+        pytest.param("# only words", "there is no object to check", id="empty"),
         pytest.param("a: 1\nb: 2\na: 3", "line 3, column 1: the key 'a' stands twice", id="a key twice"),
         pytest.param("- 1", "document 1: is no object but list", id="a list"),
         pytest.param("a: \x01", "special characters are not allowed", id="control character"),
