@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def images(cluster_environment: dict[str, str]) -> Mapping[str, str]:
     """Full image names by `controller`, `runner`, `runner-torch`, `runner-demo`; they are built and in the cluster."""
     names = {name: cluster_environment.get(f"IMAGE_{name.upper().replace('-', '_')}", "") for name in IMAGES}
     if not all(names.values()):
-        made = subprocess.run(["python3", "-m", "scripts.images", "--env"], cwd=ROOT, capture_output=True, text=True, check=True)
+        made = subprocess.run([sys.executable, "-m", "scripts.images", "--env"], cwd=ROOT, capture_output=True, text=True, check=True)
         given = dict(line.split("=", 1) for line in made.stdout.splitlines())
         names = {name: given[f"IMAGE_{name.upper().replace('-', '_')}"] for name in IMAGES}
         there = subprocess.run(
