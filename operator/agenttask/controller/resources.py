@@ -4,30 +4,11 @@ Requests and limits are always set. A wish on one side moves the default of the 
 limit raises it, a limit below the default request lowers it.
 """
 
-from decimal import Decimal
-from typing import Final
-
 from agenttask.api.steps import Wire
 from agenttask.api.task import AgentTaskSpec, ResourceList
 from agenttask.controller.installation import TaskDefaults
 from agenttask.domain.device import DeviceClass
-
-_SUFFIXES: Final = {
-    "m": Decimal("0.001"),
-    "k": Decimal(10**3),
-    "M": Decimal(10**6),
-    "G": Decimal(10**9),
-    "T": Decimal(10**12),
-    "P": Decimal(10**15),
-    "E": Decimal(10**18),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}
-_NAMES: Final = (("cpu", "cpu"), ("memory", "memory"), ("ephemeral_storage", "ephemeral-storage"))
+from agenttask.domain.quantity import RESOURCES, amount
 
 
 class Requirements(Wire, frozen=True, kw_only=True):
@@ -37,21 +18,12 @@ class Requirements(Wire, frozen=True, kw_only=True):
     limits: dict[str, str]
 
 
-def amount(quantity: str) -> Decimal:
-    """The number that a Kubernetes quantity stands for."""
-    for length in (2, 1):
-        factor = _SUFFIXES.get(quantity[-length:])
-        if factor is not None:
-            return Decimal(quantity[:-length]) * factor
-    return Decimal(quantity)
-
-
 def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClass | None) -> Requirements:
     """Requests and limits of the task's container."""
     wished = spec.pod.resources
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
-    for field, name in _NAMES:
+    for field, name in RESOURCES:
         request, limit = _pair(
             _get(wished.requests, field),
             _get(wished.limits, field),

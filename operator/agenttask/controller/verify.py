@@ -13,6 +13,7 @@ from agenttask.api.errors import PodRejected
 from agenttask.controller.installation import Installation
 from agenttask.controller.pod_shape import ANNOTATIONS, LABELS, Container, Mount, Pod, Toleration, Volume
 from agenttask.domain.nearest import quoted
+from agenttask.domain.quantity import amount
 
 _VARIABLES: Final = frozenset({"HOME", "TMPDIR", c.ENV_TRACEPARENT, "TRACESTATE"})
 _VARIABLE_PREFIX: Final = "OTEL_"
@@ -77,6 +78,8 @@ def _resources(container: Container, installation: Installation) -> None:
         _only(f"resources.{where}", amounts, devices)
     _require("resources.requests", container.resources.requests.keys() >= {"cpu", "memory"})
     _require("resources.limits.memory", "memory" in container.resources.limits)
+    for name in _HOST_RESOURCES & container.resources.limits.keys():
+        _require(f"resources.limits.{name}: 0 is no limit", amount(container.resources.limits[name]) > 0)
 
 
 def _volumes(volumes: Iterable[Volume], mounts: Iterable[Mount]) -> None:
@@ -85,6 +88,7 @@ def _volumes(volumes: Iterable[Volume], mounts: Iterable[Mount]) -> None:
     for volume in volumes:
         sources = (volume.empty_dir, volume.downward_api, volume.config_map, volume.persistent_volume_claim)
         _require(f"volume {quoted(volume.name)}: one source", sum(source is not None for source in sources) == 1)
+        _require(f"volume {quoted(volume.name)}: size", volume.empty_dir is None or amount(volume.empty_dir.size_limit) > 0)
         claim = volume.persistent_volume_claim
         _require(f"volume {quoted(volume.name)}: read-only", claim is None or claim.read_only)
         _require(f"volume {quoted(volume.name)}: stands once", volume.name not in kinds)

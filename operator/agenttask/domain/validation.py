@@ -16,6 +16,7 @@ from agenttask.api.task import AgentTaskSpec, Input
 from agenttask.domain import environment, templates
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.nearest import did_you_mean, listed, quoted
+from agenttask.domain.quantity import check_amounts
 
 MAX_CONFIG_DEPTH: Final = 32
 
@@ -39,6 +40,7 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
         templates.check(spec.output, field="spec.output", params=spec.params, steps=graph.names)
     _inputs(spec.inputs)
     environment.check_pod(spec.pod.env, "spec.pod.env")
+    check_amounts(spec)
     _distinct_classes(spec.device.classes)
     return graph
 

@@ -285,6 +285,8 @@ EVIL: dict[str, Callable[[dict[str, Any]], None]] = {
     "a variable without a value": poke("spec/containers/0/env/-", {"name": "OTEL_X"}),
     "a device of no class": poke("spec/containers/0/resources/limits/amd.com~gpu", "8"),
     "no memory limit": poke("spec/containers/0/resources/limits", {"cpu": "1"}),
+    "a limit that is none": poke("spec/containers/0/resources/limits/memory", "0"),
+    "a volume without a size": poke("spec/volumes/0/emptyDir/sizeLimit", "0"),
     "no requests": poke("spec/containers/0/resources/requests", {}),
     "sub-path": poke("spec/containers/0/volumeMounts/0/subPath", "x"),
     "sub-path by expression": poke("spec/containers/0/volumeMounts/0/subPathExpr", "$(X)"),
@@ -321,7 +323,7 @@ names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 nasty = st.text(max_size=60) | st.sampled_from(
     ["$(AGENTTASK_CREDENTIAL_0)", "..", "/", "hostPath", '"}],"hostNetwork":true,"x":[{"a":"', "--", "\x00"]
 )
-quantities = st.from_regex(r"[0-9]{1,6}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?", fullmatch=True)
+quantities = st.from_regex(r"[1-9][0-9]{0,5}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?", fullmatch=True)
 amounts = st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities, "ephemeral-storage": quantities})
 secret_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 specs = st.fixed_dictionaries(

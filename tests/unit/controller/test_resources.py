@@ -10,8 +10,9 @@ from tests.fakes.seen import spec
 
 from agenttask.api.task import ResourceList, Resources
 from agenttask.controller.installation import TaskDefaults
-from agenttask.controller.resources import amount, requirements
+from agenttask.controller.resources import requirements
 from agenttask.domain.device import DeviceClass
+from agenttask.domain.quantity import amount
 
 DEFAULTS = TaskDefaults()
 
