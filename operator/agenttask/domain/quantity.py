@@ -56,9 +56,7 @@ def check_amounts(spec: AgentTaskSpec) -> None:
                 raise InvalidTask(f"spec.pod.resources.requests.{name}", f"{request!r} is more than the limit {limit!r}; raise the limit")
     memory = resources.limits.memory
     if memory is not None and amount(memory) < amount(MIN_MEMORY):
-        raise InvalidTask(
-            "spec.pod.resources.limits.memory", f"{memory!r} is too little for any container; give at least {MIN_MEMORY}"
-        )
+        raise InvalidTask("spec.pod.resources.limits.memory", f"{memory!r} is too little for any container; give at least {MIN_MEMORY}")
 
 
 def _positive(field: str, quantity: str) -> None:
