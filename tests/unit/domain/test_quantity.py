@@ -20,7 +20,7 @@ def pod(**resources: Any) -> dict[str, Any]:
         pytest.param(pod(limits={"cpu": "0.0"}), "limits.cpu", "'0.0' would mean no limit at all", id="cpu"),
         pytest.param(pod(limits={"ephemeral-storage": "0Gi"}), "limits.ephemeral-storage", "no limit at all", id="disk"),
         pytest.param({"workspace": {"sizeLimit": "0"}}, "spec.workspace.sizeLimit", "no limit at all", id="workspace"),
-        pytest.param(pod(limits={"memory": "100m"}), "limits.memory", "'100m' is give at least 32Mi", id="tiny"),
+        pytest.param(pod(limits={"memory": "100m"}), "limits.memory", "for any container; give at least 32Mi", id="tiny"),
         pytest.param(
             pod(requests={"memory": "2Gi"}, limits={"memory": "1Gi"}),
             "requests.memory",
