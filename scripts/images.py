@@ -5,9 +5,10 @@
     python3 -m scripts.images --env      only the names, as IMAGE_CONTROLLER=... lines
 
 By CLUSTER (scripts/cluster): `local` builds with tests/cluster/localkube, `kind` and `current` with docker, podman or
-buildah, whichever works (IMAGE_TOOL says which). With REGISTRY=HOST/PATH images get that prefix and are pushed. BASE is
-the base image. The tag is a hash of all that goes into the images: one that exists is never built again, and a changed
-file never runs under an old name. Only the standard library is used: this runs without a virtual environment.
+buildah, whichever works (IMAGE_TOOL says which). With REGISTRY=HOST/PATH images get that prefix, are built by one of
+these and pushed. BASE is the base image. The tag is a hash of all that goes into the images: one that exists is never
+built again, and a changed file never runs under an old name. With TAG=NAME it is that name instead, for an installation:
+always built, and without the demo's models. Only the standard library is used: this runs without a virtual environment.
 """
 
 import argparse
@@ -82,8 +83,8 @@ def forget_old(store: stores.LocalStore, tag: str, cache: Path) -> None:
     store.forget([image for old in tags[RECENT_TAGS:] for image in image_names(store.prefix, old).values()])
 
 
-def make(store: stores.Store, images: Mapping[str, str], cache: Path) -> None:
-    """Build what is missing of `images` and hand all to the cluster, one checkout at a time."""
+def make(store: stores.Store, images: Mapping[str, str], cache: Path, *, again: bool = False) -> None:
+    """Build what is missing of `images` (or all, `again`) and hand all to the cluster, one checkout at a time."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "images.lock").open("w") as lock:
         try:
@@ -91,7 +92,7 @@ def make(store: stores.Store, images: Mapping[str, str], cache: Path) -> None:
         except BlockingIOError:
             print("==> another checkout builds images; waiting", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = [name for name in images if not store.has(images[name])]
+        missing = [name for name in images if again or not store.has(images[name])]
         if missing:
             print(f"==> images: {', '.join(missing)}", file=sys.stderr)
         for name in missing:
@@ -106,7 +107,9 @@ def make(store: stores.Store, images: Mapping[str, str], cache: Path) -> None:
 def main() -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(description="Builds the images that demo and tests run.")
-    parser.add_argument("--only", default=",".join(NAMES), help=f"comma-separated, of {', '.join(NAMES)}")
+    tag = os.environ.get("TAG", "")
+    usual = [name for name in NAMES if not (tag and name == "runner-demo")]
+    parser.add_argument("--only", default=",".join(usual), help=f"comma-separated, of {', '.join(NAMES)}")
     parser.add_argument("--env", action="store_true", help="only print the names")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
@@ -114,7 +117,7 @@ def main() -> int:
         parser.error(f"no image is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
     try:
         store = stores.choose(os.environ)
-        images = image_names(store.prefix, content_tag(ROOT))
+        images = image_names(store.prefix, tag or content_tag(ROOT))
         if arguments.env:
             print("\n".join(environment_lines(images)))
         else:
@@ -123,6 +126,7 @@ def main() -> int:
                 store,
                 chosen if "runner-demo" not in chosen else images,
                 Path(os.environ.get("AGENTTASK_CACHE") or Path.home() / ".cache/agenttask"),
+                again=bool(tag),
             )
     except (stores.Failed, CommandFailed) as error:
         print(f"images: {error}", file=sys.stderr)

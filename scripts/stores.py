@@ -141,13 +141,15 @@ def find_tool(wanted: str) -> str:
         if shutil.which(tool) and subprocess.run([tool, "info"], capture_output=True, check=False).returncode == 0:
             return tool
     tried = repr(wanted) if wanted else ", ".join(TOOLS)
-    raise Failed(f"no tool to build images works here (tried {tried}); start docker, or install podman, or use CLUSTER=local")
+    raise Failed(
+        f"no tool to build images works here (tried {tried}); start docker, or install podman, or use CLUSTER=local without REGISTRY"
+    )
 
 
 def choose(environment: Mapping[str, str]) -> Store:
-    """The store that suits CLUSTER."""
+    """The store that suits CLUSTER; images for a REGISTRY are nothing that the local cluster's own store could push."""
     cluster = environment.get("CLUSTER") or "local"
-    if cluster == "local":
+    if cluster == "local" and not environment.get("REGISTRY"):
         return LocalStore()
     base = environment.get("BASE") or "python:3.13-slim-trixie"
     return ToolStore(find_tool(environment.get("IMAGE_TOOL", "")), base, cluster=cluster, registry=environment.get("REGISTRY", ""))

@@ -59,6 +59,13 @@ def test_a_local_cluster_needs_no_tool() -> None:
     assert isinstance(choose({}), LocalStore)
 
 
+def test_a_registry_asks_for_a_tool_even_for_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.stores.find_tool", lambda wanted: wanted or "podman")
+    store = choose({"CLUSTER": "local", "REGISTRY": "host/path"})
+    assert isinstance(store, ToolStore)
+    assert store.prefix == "host/path/"
+
+
 def test_a_registry_stands_before_the_name_once() -> None:
     assert ToolStore("docker", "base", cluster="current", registry="host/path/").prefix == "host/path/"
 
