@@ -109,7 +109,7 @@ async def test_too_many_requests_waits_as_long_as_the_server_asks(server: FakeAp
         await ended(server, "a")
         took = time.monotonic() - began
 
-    assert 1.0 <= took < 3.0
+    assert 1.0 <= took < 10.0
     assert methods(server) == ["POST", "POST", "PATCH"]
 
 
