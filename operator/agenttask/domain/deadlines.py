@@ -12,7 +12,8 @@ from agenttask.domain import moment
 from agenttask.domain.observation import SeenPod, SeenTask
 
 WAITING_SETTLES: Final = 2.0
-RUNNING_SETTLES: Final = 1.0
+RUNNING_SETTLES: Final = 2.0
+"""A task's own second, and another in which the kubelet tells the end: it looks at containers once a second."""
 NODE_LOST_SECONDS: Final = 300.0
 """How long after its grace a pod may stay Terminating before its node counts as lost."""
 LONGEST_SLEEP: Final = 600.0

@@ -235,8 +235,8 @@ def test_a_pod_deleted_by_hand_before_it_started_is_lost() -> None:
 # ---- it runs
 
 
-def test_running_is_told_when_it_lasts_longer_than_a_second() -> None:
-    early, made = at(4.5, seen(running(3))), at(5, seen(running(3)))
+def test_running_is_told_when_it_lasts_and_the_kubelet_would_have_told_an_end() -> None:
+    early, made = at(5.5, seen(running(3))), at(6, seen(running(3)))
 
     assert (early.status, early.requeue_after) == (None, 0.5)
     assert made.status is not None
