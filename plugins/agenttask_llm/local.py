@@ -6,8 +6,14 @@ from collections.abc import AsyncGenerator, Sequence
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask, ModelUnavailable
 from agenttask.api.model import LocalModel
+from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import ChatRequest, Chunk, ClientContext, Completion, Embeddings, Usage
 from agenttask_llm.settings import field_of, known_parameters
+
+
+def sampling_of(request: ChatRequest) -> Sampling:
+    """What of a request concerns the engine."""
+    return Sampling(max_tokens=request.max_tokens, temperature=request.temperature, seed=request.seed, stop=request.stop)
 
 
 class LocalClient:
@@ -37,7 +43,7 @@ class LocalClient:
         """The engine's pieces."""
         engine = await self._engines.engine(self._model.model, self._local)
         deadline = asyncio.get_running_loop().time() + self._model.timeouts.total_seconds
-        chunks = engine.generate(request.messages, max_tokens=request.max_tokens)
+        chunks = engine.generate(request.messages, sampling_of(request))
         try:
             while True:
                 try:

@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Chunk, Embeddings, Message, Usage
 
 BATCH = 32
@@ -84,7 +85,7 @@ class EmbeddingEngine:
                 batch.append(waiting)
         return batch
 
-    async def generate(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[Chunk, None]:  # noqa: ARG002 - the protocol's
+    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:  # noqa: ARG002 - the protocol's
         """An embedding model has nothing to say."""
         raise ModelRejected(f"model {self._name!r} embeds and does not answer; name one whose local.task is Chat")
         yield Chunk()  # makes it a generator, as the protocol wants

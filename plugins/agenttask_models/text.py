@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Chunk, Embeddings, Message, Usage
 
 
@@ -40,7 +41,7 @@ class TextEngine:
         self._thread = thread
         self._running: set[threading.Event] = set()
 
-    async def generate(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[Chunk, None]:
+    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         """The answer piece by piece. Leaving early stops the model before its next token."""
         if self._model is None:
             raise Interrupted(f"model {self._name!r} is closed: the run is ending")
@@ -52,7 +53,7 @@ class TextEngine:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         self._running.add(cancelled)
-        work = loop.run_in_executor(self._thread, self._model.generate, tuple(messages), max_tokens, emit, cancelled.is_set)
+        work = loop.run_in_executor(self._thread, self._model.generate, tuple(messages), sampling.max_tokens, emit, cancelled.is_set)
         work.add_done_callback(lambda done: _ended(done, pieces))
         try:
             while (piece := await pieces.get()) is not None:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
 from agenttask.api.errors import Interrupted
-from agenttask.plugin.threading import ThreadingLimits, WorkKind
+from agenttask.plugin.threading import ThreadingLimits, ThreadingState, WorkKind
 
 T = TypeVar("T")
 MAX_THREADS: Final = 32
@@ -28,10 +28,17 @@ class AsyncThreads:
     """One pool of threads for one run."""
 
     def __init__(self, limits: ThreadingLimits) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=thread_count(limits), thread_name_prefix="agenttask")
+        self._size = thread_count(limits)
+        self._pool = ThreadPoolExecutor(max_workers=self._size, thread_name_prefix="agenttask")
         self._threads: set[Future[Any]] = set()
         self._coroutines: set[asyncio.Future[None]] = set()
         self._draining = False
+
+    @property
+    def state(self) -> ThreadingState:
+        """What is queued, and what runs."""
+        running = min(len(self._threads), self._size)
+        return ThreadingState(queued=len(self._threads) - running, threads=running)
 
     async def run(self, kind: WorkKind, function: Callable[..., T], *args: object) -> T:
         """`function(*args)`; context variables are those of the caller.

@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
-from agenttask.api.document import TaskRef
+from agenttask.api.document import Policy, TaskRef
 from agenttask.api.errors import OutputTooLarge, StepFailed
 from agenttask.plugin.llm import LLMClient
 from agenttask.plugin.step import StepContext, StepOutput
-from agenttask.plugin.threading import WorkKind
+from agenttask.plugin.threading import ThreadingState, WorkKind
+from agenttask.runner.locks import PathLocks
 
 
 class FolderFiles:
@@ -56,6 +59,7 @@ class OneThread:
 
     def __init__(self) -> None:
         self.kinds: list[WorkKind] = []
+        self.state = ThreadingState()
 
     async def run(self, kind: WorkKind, function: Callable[..., Any], *args: object) -> Any:
         self.kinds.append(kind)
@@ -73,8 +77,16 @@ def step_context(
     environment: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     log: Callable[[str], None] | None = None,
+    policy: Policy | None = None,
+    session: aiohttp.ClientSession | None = None,
+    locks: PathLocks | None = None,
 ) -> StepContext:
     """A context as the runner lends it; `models` maps AgentModel names to clients."""
+
+    def lent() -> aiohttp.ClientSession:
+        assert session is not None, "this step opens a session"
+        return session
+
     return StepContext(
         name="step",
         task=TaskRef(name="task", namespace="default", uid="u-1"),
@@ -86,4 +98,7 @@ def step_context(
         environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})},
         secrets=secrets or {},
         log=log or (lambda line: None),
+        locks=locks or PathLocks(),
+        policy=policy or Policy(),
+        session=lent,
     )

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from agenttask.api.constants import MAX_DOCUMENT_BYTES
 from agenttask.api.errors import InvalidTask
-from agenttask.api.model import LocalModel, Timeouts
+from agenttask.api.model import CallRetry, CircuitBreaker, Limits, LocalModel, Prices, Timeouts
 from agenttask.api.task import AgentTaskSpec
 
 DOCUMENT_VERSION = 1
@@ -32,7 +32,17 @@ class ModelDocument(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     model: str
     endpoint: str | None = None
     credential_env: str | None = None
+    headers: dict[str, str] = {}
+    ca_file: str | None = None
+    """Path of the mounted CA bundle."""
+    http2: str = "Auto"
     timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    retry: CallRetry = CallRetry()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    fallback: tuple[str, ...] = ()
+    """Names of other model documents of the task; theirs are not followed."""
+    prices: Prices | None = None
     local: LocalModel | None = None
     parameters: dict[str, str] = {}
 
@@ -53,6 +63,15 @@ class DeviceDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     strategy: str = "auto"
 
 
+class Policy(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What the installation allows to a task's steps."""
+
+    hosts: tuple[str, ...] = ()
+    """Hosts for `fetch` and `git`, as `api.example.com` or `*.example.com`, with a port where it is not the scheme's; none: nothing."""
+    hub: bool = False
+    """Whether weights may be downloaded from a hub."""
+
+
 class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one attempt is to do."""
 
@@ -63,6 +82,7 @@ class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     models: tuple[ModelDocument, ...] = ()
     secrets: tuple[SecretVariable, ...] = ()
     device: DeviceDocument = DeviceDocument()
+    policy: Policy = Policy()
 
 
 class _Envelope(Struct):

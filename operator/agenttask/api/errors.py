@@ -14,6 +14,7 @@ AgentTaskError
 └── RetryableError            the same input may succeed later
     ├── ModelUnavailable      refused connection, time-out, server error
     │   └── RateLimited       429
+    ├── SoftDeadlineReached   no time for another step
     └── Interrupted           the runner is stopping
 """
 
@@ -112,6 +113,12 @@ class RateLimited(ModelUnavailable):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SoftDeadlineReached(RetryableError):
+    """The task's soft deadline passed before all steps were done."""
+
+    reason = Reason.SOFT_DEADLINE_REACHED
 
 
 class Interrupted(RetryableError):

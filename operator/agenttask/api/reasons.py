@@ -70,6 +70,7 @@ class Reason(StrEnum):
     POD_REJECTED = "PodRejected"
     PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    SOFT_DEADLINE_REACHED = "SoftDeadlineReached"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     RUNNER_CRASHED = "RunnerCrashed"
     LOST = "Lost"
@@ -113,6 +114,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.POD_REJECTED: "The API server or the node's kubelet refused the pod.",
     Reason.PENDING_DEADLINE_EXCEEDED: "The task did not start within `pendingDeadlineSeconds`; the message has what it last waited for.",
     Reason.DEADLINE_EXCEEDED: "The task ran longer than `activeDeadlineSeconds`.",
+    Reason.SOFT_DEADLINE_REACHED: "The task ran into `softDeadlineSeconds`: it took no new step, and its checkpoint has what was finished.",
     Reason.OUTPUT_TOO_LARGE: "The output, or what a step hands on, is larger than its channel holds; nothing is cut silently.",
     Reason.RUNNER_CRASHED: "The runner ended without a report; see the pod's log.",
     Reason.LOST: "The pod was deleted, evicted, or its node went away before it reported.",

@@ -7,10 +7,7 @@ from msgspec import Meta, Struct
 
 from agenttask.api.meta import Condition, ObjectMeta
 from agenttask.api.reasons import Phase, StepPhase
-from agenttask.api.steps import EnvVar, PluginName, ResourceName, Seconds, Step, StepName, Template, Wire
-
-Quantity = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", max_length=32)]
-"""A Kubernetes resource quantity, as `500m` or `2Gi`."""
+from agenttask.api.steps import EnvVar, PluginName, Quantity, ResourceName, Seconds, Step, StepName, Template, Wire
 
 
 class ConfigMapSource(Wire, frozen=True, kw_only=True):
@@ -51,8 +48,13 @@ class Execution(Wire, frozen=True, kw_only=True):
 
     threading: PluginName = "async"
     max_concurrent_steps: Annotated[int, Meta(ge=1, le=64)] = 10
+    """Steps and items of `forEach` at once, in all."""
+    max_concurrent_by_kind: Annotated[dict[str, Annotated[int, Meta(ge=1, le=64)]], Meta(max_length=16)] = {}
+    """Fewer for some kinds, as `{exec: 1}`."""
     max_workers: Annotated[int, Meta(ge=1, le=256)] | None = None
+    max_processes: Annotated[int, Meta(ge=1, le=64)] | None = None
     cpu_threads: Annotated[int, Meta(ge=1, le=256)] | None = None
+    gpu_memory_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
 
 
 class ResourceList(Wire, frozen=True, kw_only=True, rename={"ephemeral_storage": "ephemeral-storage"}):
@@ -91,6 +93,8 @@ class AgentTaskSpec(Wire, frozen=True, kw_only=True):
     execution: Execution = Execution()
     pod: PodOptions = PodOptions()
     pending_deadline_seconds: Seconds = 3600
+    soft_deadline_seconds: Seconds | None = None
+    """Of running: then no step starts, what runs may end until the active deadline, and the attempt ends `SoftDeadlineReached`."""
     active_deadline_seconds: Seconds = 3600
 
 
@@ -118,6 +122,10 @@ class StepStatus(Observed, frozen=True, kw_only=True):
 
     name: str
     phase: StepPhase = StepPhase.PENDING
+    tries: int = 0
+    """How often the step was tried, with `retry` only; all items together."""
+    items: str | None = None
+    """Of `forEach`: ended/all, as `3/5`."""
     started_at: str | None = None
     finished_at: str | None = None
     message: str | None = None
@@ -130,6 +138,8 @@ class UsageStatus(Observed, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    cost: str | None = None
+    """By the models' prices, as `0.0123 USD`; several currencies are joined by ` + `."""
 
 
 class AgentTaskStatus(Observed, frozen=True, kw_only=True):

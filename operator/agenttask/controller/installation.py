@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from agenttask.api.model import AgentModelSpec
-from agenttask.api.task import Quantity, ResourceList, Resources
+from agenttask.api.steps import Quantity
+from agenttask.api.task import ResourceList, Resources
 from agenttask.domain.device import DeviceClass
 
 LOCAL_CLIENT = "local"

@@ -18,7 +18,7 @@ def models_named(spec: AgentTaskSpec) -> tuple[str, ...]:
 
 def _of_step(step: Step) -> Iterator[str]:
     if step.chat is not None:
-        yield step.chat.model
+        yield from step.chat.models if step.chat.model is None else (step.chat.model,)
     if step.embed is not None:
         yield step.embed.model
     if step.plugin is not None:

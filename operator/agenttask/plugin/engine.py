@@ -20,10 +20,19 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
 
 
+class Sampling(Struct, frozen=True, kw_only=True):
+    """How the next token is chosen: greedily without a temperature; `stop` texts end the answer and are not part of it."""
+
+    max_tokens: int = 512
+    temperature: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
 class Engine(Protocol):
     """A loaded model. A text model refuses `embed`, an embedding model refuses `generate`, both with ModelRejected."""
 
-    def generate(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Chunk]:
+    def generate(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Chunk]:
         """The answer piece by piece; the last chunk has usage and finish reason. Closing the iterator cancels."""
         ...
 

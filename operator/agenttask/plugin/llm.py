@@ -4,7 +4,7 @@ Limits, retries, breakers and spans are clients around a client (`plugin` users 
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import aiohttp
 from msgspec import Struct
@@ -38,10 +38,15 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """One chat completion; `max_tokens` bounds the answer."""
+    """One chat completion; `max_tokens` bounds the answer, `temperature` None leaves it to the model (a local one is greedy then)."""
 
     messages: tuple[Message, ...]
     max_tokens: int = 512
+    temperature: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    response_schema: dict[str, Any] | None = None
+    """JSON Schema, for endpoints that can hold an answer to it; whoever asks checks the answer all the same."""
 
 
 class Completion(Struct, frozen=True, kw_only=True):
@@ -86,6 +91,15 @@ class LLMClient(Protocol):
 
     async def aclose(self) -> None:
         """Free what the client holds; the context's session and engines are not its own."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An ability that some clients have: the model's own tokens."""
+
+    async def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """How many tokens each text has."""
         ...
 
 

@@ -1,12 +1,14 @@
 """Step kinds: what one step does, with what the runner lends it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import aiohttp
 from msgspec import Struct
 
-from agenttask.api.document import TaskRef
+from agenttask.api.document import Policy, TaskRef
 from agenttask.plugin.llm import LLMClient
 from agenttask.plugin.threading import ThreadingStrategy
 
@@ -26,18 +28,38 @@ class Collection(Struct, frozen=True, kw_only=True):
     vectors: tuple[Sequence[float], ...]
 
 
+class StepError(Struct, frozen=True, kw_only=True):
+    """Why a step or an item failed, where the task went on (`continueOnError`)."""
+
+    reason: str
+    message: str
+
+
 class StepOutput(Struct, frozen=True, kw_only=True):
-    """What later steps see as `steps.<name>`: text, json, files (path → content), exitCode. `collection` is for `retrieve` only."""
+    """What later steps see as `steps.<name>`: text, json, files (path → content), exitCode, results, error.
+
+    `results` has the outputs of `forEach` items in their order, `error` is set where a failed step let the task go on. `collection` is
+    for `retrieve` only.
+    """
 
     text: str = ""
     json: Any = None
     files: Mapping[str, str] = {}
     exit_code: int | None = None
+    results: tuple["StepOutput", ...] = ()
+    error: StepError | None = None
     collection: Collection | None = None
 
     def as_template_value(self) -> dict[str, Any]:
         """The names that templates see."""
-        return {"text": self.text, "json": self.json, "files": dict(self.files), "exitCode": self.exit_code}
+        return {
+            "text": self.text,
+            "json": self.json,
+            "files": dict(self.files),
+            "exitCode": self.exit_code,
+            "results": [result.as_template_value() for result in self.results],
+            "error": None if self.error is None else {"reason": self.error.reason, "message": self.error.message},
+        }
 
 
 class Files(Protocol):
@@ -81,6 +103,17 @@ class Files(Protocol):
         ...
 
 
+class Locks(Protocol):
+    """Locks of one task by path: whoever writes a file, a folder or a git repository holds it meanwhile."""
+
+    def hold(self, *paths: Path) -> AbstractAsyncContextManager[None]:
+        """Wait until no other step holds one of these paths, a folder above it or something below it.
+
+        All are taken at once, so two steps never wait for each other.
+        """
+        ...
+
+
 class StepContext(Struct, frozen=True, kw_only=True):
     """What the runner lends to one run of one step."""
 
@@ -99,6 +132,10 @@ class StepContext(Struct, frozen=True, kw_only=True):
     """Values of this step's `exec.env[].secretKeyRef`, by variable name."""
     log: Callable[[str], None]
     """A line for the pod's log, with the step's name before it."""
+    locks: Locks
+    policy: Policy
+    session: Callable[[], aiohttp.ClientSession]
+    """The run's HTTP session (HTTP/2 where the server has it); made at the first call."""
 
 
 class StepKind(Protocol):

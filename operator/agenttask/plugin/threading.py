@@ -28,8 +28,24 @@ class ThreadingLimits(Struct, frozen=True, kw_only=True):
     max_processes: int | None = None
 
 
+class ThreadingState(Struct, frozen=True, kw_only=True):
+    """What a strategy is doing now."""
+
+    queued: int = 0
+    """Functions that wait for a thread or process."""
+    threads: int = 0
+    """Functions that run in threads."""
+    processes: int = 0
+    """Functions that run in processes."""
+
+
 class ThreadingStrategy(Protocol):
     """Runs functions off the loop."""
+
+    @property
+    def state(self) -> ThreadingState:
+        """For metrics and logs."""
+        ...
 
     async def run(self, kind: WorkKind, function: Callable[..., T], *args: object) -> T:
         """`function(*args)`, on what suits its kind; its exception is raised as it is."""

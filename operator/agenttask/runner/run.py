@@ -32,6 +32,7 @@ from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
 from agenttask.runner.devices import torch_device
 from agenttask.runner.engines import Engines
 from agenttask.runner.files import TaskFiles
+from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models, credential_of
 from agenttask.runner.observer import Observer
 from agenttask.runner.places import Places
@@ -90,7 +91,9 @@ class TaskRun:
         self._closing = contextlib.AsyncExitStack()
         self._work: asyncio.Task[str] | None = None
         self._outputs: dict[str, StepOutput] = {}
-        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), SharedSession(station.http_traces))
+        self._locks = PathLocks()
+        self._session = SharedSession(station.http_traces)
+        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), self._session)
 
     async def __aenter__(self) -> Self:
         self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
@@ -233,6 +236,9 @@ class TaskRun:
             },
             secrets=self._secrets(name),
             log=lambda message: station.log(f"step {name}", message),
+            locks=self._locks,
+            policy=self._document.policy,
+            session=self._session,
         )
 
     def _secrets(self, step: str) -> dict[str, str]:

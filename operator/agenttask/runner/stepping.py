@@ -42,7 +42,7 @@ async def run_step(
     """
     config = await _config(index, step, kind, values, context.threads)
     try:
-        async with asyncio.timeout(step.timeout_seconds) as scope:
+        async with asyncio.timeout(_seconds(step)) as scope:
             output = await kind.run(config, context)
     except AgentTaskError:
         raise
@@ -71,6 +71,10 @@ async def _config(index: int, step: Step, kind: StepKind, values: Mapping[str, A
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
         raise InvalidTask(f"{field}{path.rstrip('`')}", problem) from error
+
+
+def _seconds(step: Step) -> float | None:
+    return None if step.timeout_seconds is None else float(step.timeout_seconds)
 
 
 def template_values(document_values: Mapping[str, Any], outputs: Mapping[str, StepOutput]) -> dict[str, Any]:

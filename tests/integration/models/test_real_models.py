@@ -13,7 +13,7 @@ import pytest
 
 from agenttask.api.errors import DeviceUnavailable, ModelRejected
 from agenttask.api.model import LocalModel
-from agenttask.plugin.engine import Engine, EngineConfig
+from agenttask.plugin.engine import Engine, EngineConfig, Sampling
 from agenttask.plugin.llm import Message
 from agenttask_models import conversion
 from agenttask_models.optimized import OptimizedFactory
@@ -51,7 +51,7 @@ async def smollm2(cache) -> AsyncIterator[Engine]:
 
 async def answer(engine: Engine, question: str, max_tokens: int = 24) -> str:
     asked = (Message(role="user", content=question),)
-    return "".join([chunk.text async for chunk in engine.generate(asked, max_tokens=max_tokens)])
+    return "".join([chunk.text async for chunk in engine.generate(asked, Sampling(max_tokens=max_tokens))])
 
 
 async def test_related_texts_are_nearer_than_unrelated_ones(minilm):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Message
 from agenttask_models.embedding import BATCH, Embedded, EmbeddingEngine
 
@@ -93,7 +94,7 @@ async def test_an_error_is_for_those_of_its_batch_only(engine_of):
 
 async def test_an_embedding_model_does_not_answer(engine_of):
     with pytest.raises(ModelRejected, match="does not answer"):
-        await anext(engine_of(Lengths()).generate([Message(role="user", content="x")], max_tokens=1))
+        await anext(engine_of(Lengths()).generate([Message(role="user", content="x")], Sampling(max_tokens=1)))
 
 
 async def test_closing_fails_who_waits_and_refuses_who_comes(engine_of):

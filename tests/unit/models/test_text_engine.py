@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Message, Usage
 from agenttask_models.text import Ended, TextEngine
 
@@ -54,7 +55,7 @@ def engine_of():
 
 
 async def answer(engine, max_tokens=9):
-    return [chunk async for chunk in engine.generate(ASKED, max_tokens=max_tokens)]
+    return [chunk async for chunk in engine.generate(ASKED, Sampling(max_tokens=max_tokens))]
 
 
 async def test_pieces_come_in_order_and_the_last_chunk_tells_how_it_ended(engine_of):
@@ -65,7 +66,7 @@ async def test_pieces_come_in_order_and_the_last_chunk_tells_how_it_ended(engine
 
 async def test_a_piece_is_there_before_the_answer_is_whole(engine_of):
     gate = threading.Semaphore(1)
-    chunks = engine_of(Words("a", "b", gate=gate)).generate(ASKED, max_tokens=9)
+    chunks = engine_of(Words("a", "b", gate=gate)).generate(ASKED, Sampling(max_tokens=9))
     assert (await anext(chunks)).text == "a"
     gate.release()
     assert [chunk.text async for chunk in chunks] == ["b", ""]
@@ -80,7 +81,7 @@ async def test_answers_wait_in_line(engine_of):
 
 async def test_leaving_early_stops_the_model(engine_of):
     model = Words("a", "b", gate=threading.Semaphore(1))
-    chunks = engine_of(model).generate(ASKED, max_tokens=9)
+    chunks = engine_of(model).generate(ASKED, Sampling(max_tokens=9))
     await anext(chunks)
     await chunks.aclose()
     assert await asyncio.to_thread(model.stopped.wait, 5)
@@ -89,7 +90,7 @@ async def test_leaving_early_stops_the_model(engine_of):
 async def test_an_answer_that_has_not_begun_is_taken_out_of_the_line(engine_of):
     gate = threading.Semaphore(1)
     engine = engine_of(Words("a", "b", gate=gate))
-    first = engine.generate(ASKED, max_tokens=9)
+    first = engine.generate(ASKED, Sampling(max_tokens=9))
     await anext(first)
     waiting = asyncio.ensure_future(answer(engine))
     await asyncio.sleep(0.01)
@@ -101,7 +102,7 @@ async def test_an_answer_that_has_not_begun_is_taken_out_of_the_line(engine_of):
 
 
 async def test_an_error_of_the_model_reaches_the_reader_after_the_pieces(engine_of):
-    chunks = engine_of(Words("a", error=ModelRejected("too long"))).generate(ASKED, max_tokens=9)
+    chunks = engine_of(Words("a", error=ModelRejected("too long"))).generate(ASKED, Sampling(max_tokens=9))
     assert (await anext(chunks)).text == "a"
     with pytest.raises(ModelRejected, match="too long"):
         await anext(chunks)
@@ -115,7 +116,7 @@ async def test_a_text_model_does_not_embed(engine_of):
 async def test_closing_stops_what_runs_and_refuses_what_comes(engine_of):
     model = Words("a", "b", gate=threading.Semaphore(1))
     engine = engine_of(model)
-    chunks = engine.generate(ASKED, max_tokens=9)
+    chunks = engine.generate(ASKED, Sampling(max_tokens=9))
     await anext(chunks)
     await engine.aclose()
     assert model.stopped.is_set()
