@@ -16,6 +16,13 @@ PAIRS = {
     rendered.RenderedChat: api.Chat,
     rendered.RenderedEmbed: api.Embed,
     rendered.RenderedRetrieve: api.Retrieve,
+    rendered.RenderedMessage: api.ChatMessage,
+    rendered.RenderedFetch: api.Fetch,
+    rendered.RenderedHeader: api.FetchHeader,
+    rendered.RenderedGit: api.Git,
+    rendered.RenderedClone: api.GitClone,
+    rendered.RenderedCommit: api.GitCommit,
+    rendered.RenderedDiff: api.GitDiff,
 }
 
 
