@@ -24,9 +24,16 @@ MAX_LITERAL_ITEMS: Final = 64
 MAX_INTEGER: Final = 2**63 - 1
 
 TASK_FIELDS: Final = ("name", "namespace", "uid")
-STEP_FIELDS: Final = ("text", "json", "files", "exitCode")
+STEP_FIELDS: Final = ("text", "json", "files", "exitCode", "results", "error")
 LOOP_FIELDS: Final = ("index", "index0", "first", "last")
 NAMES: Final = ("params", "steps", "task", "attempt")
+SOMETIMES: Final = {
+    "item": "a step with `forEach`",
+    "index": "a step with `forEach`",
+    "previous": "a step with `forEach` and `parallelism: 1`",
+    "lastError": "a step with `retry`",
+}
+"""Names that not every template has, and whose fields have them."""
 _RESERVED: Final = (*NAMES, "loop", "self", "super", "caller", "varargs", "kwargs")
 
 _DASHED: Final = re.compile(r"\b(steps|params)\.([A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+)")
@@ -51,11 +58,15 @@ _OUTSIDE: Final[dict[type[nodes.Node], str]] = {
 
 
 class Scope(Struct, frozen=True, kw_only=True):
-    """The names that a template may use: `steps` are those that have ended by then, `later` the other ones of the task."""
+    """The names that a template may use: `steps` are those that have ended by then, `later` the other ones of the task.
+
+    `extra` are those of `SOMETIMES` that there are.
+    """
 
     params: Collection[str]
     steps: Collection[str]
     later: Collection[str] = ()
+    extra: Collection[str] = ()
 
 
 class Walk:
@@ -65,6 +76,7 @@ class Walk:
         self._source = source
         self._field = field
         self._scope = scope
+        self._names = (*NAMES, *(SOMETIMES if scope is None else scope.extra))
         self._variables: list[str] = []
 
     def visit(self, node: nodes.Node, depth: int = 0) -> None:
@@ -126,9 +138,10 @@ class Walk:
             raise self._refuse(node, f"`loop` alone is no value; say which of {', '.join(LOOP_FIELDS)}")
         if node.name == "steps":
             raise self._refuse(node, "`steps` alone is no value; say which step, as in `steps.docs.text`")
-        if node.name not in NAMES and node.name not in self._variables:
-            known = (*NAMES, *self._variables)
-            raise self._refuse(node, f"{quoted(node.name)} is unknown here; there are: {listed(known)}{did_you_mean(node.name, known)}")
+        if node.name not in self._names and node.name not in self._variables:
+            known = (*self._names, *self._variables)
+            where = f"; only {SOMETIMES[node.name]} has it" if node.name in SOMETIMES else did_you_mean(node.name, known)
+            raise self._refuse(node, f"{quoted(node.name)} is unknown here; there are: {listed(known)}{where}")
 
     def _access(self, node: nodes.Getattr | nodes.Getitem, depth: int) -> None:
         """`a.b` and `a['b']`, the same for us; the first two after `steps` are a step's name and its field."""
@@ -141,6 +154,8 @@ class Walk:
                 self._one_of(node, "task", key, TASK_FIELDS)
             case nodes.Name(name="loop") if self._variables:
                 self._one_of(node, "loop", key, LOOP_FIELDS)
+            case nodes.Name(name="previous") if "previous" in self._names and "previous" not in self._variables:
+                self._one_of(node, "previous", key, STEP_FIELDS)
             case nodes.Name(name="steps"):
                 raise self._refuse(node, f"a step alone is no value; say which of {', '.join(STEP_FIELDS)}")
             case nodes.Getattr(node=nodes.Name(name="steps")) | nodes.Getitem(node=nodes.Name(name="steps")):
@@ -223,7 +238,8 @@ class Walk:
         if not isinstance(node.target, nodes.Name):
             raise self._refuse(node, "a loop has one variable, as in `{% for item in list %}`")
         name = node.target.name
-        if name in _RESERVED or name in self._variables or name.startswith("_") or not name.isascii():
+        taken = (*_RESERVED, *self._variables, *(() if self._scope is None else self._scope.extra))
+        if name in taken or name.startswith("_") or not name.isascii():
             raise self._refuse(node, f"{quoted(name)} cannot be a loop's variable; choose another name")
         self.visit(node.iter, depth + 1)
         for child in node.else_:

@@ -5,7 +5,8 @@ count their work first (domain/bounded.py), and the environment has no other fil
 it is and any other value as its JSON, so that a list in a prompt or a file is JSON and not Python.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import jinja2
@@ -22,12 +23,13 @@ from agenttask.domain.bounded import Budget, present
 from agenttask.domain.filtering import Filters
 
 _SHOWN_PATH: Final = 120
+_NAMES: Final = (*language.NAMES, *language.SOMETIMES)
 MAX_TREE_DEPTH: Final = 64
 """Nested lists and mappings of one step's config."""
 
 
 def render(source: str, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES) -> str:
-    """The text of a template; a string without template marks is itself. `values` has `params`, `steps`, `task`, `attempt`.
+    """The text of a template; a string without template marks is itself. `values` has the names of `language.NAMES` and `SOMETIMES`.
 
     Raises:
         InvalidTemplate: the template leaves the language.
@@ -37,9 +39,40 @@ def render(source: str, values: Mapping[str, Any], *, field: str = "", limit: in
     if not templates.is_template(source):
         return source
     tree = templates.parse(source, field=field)
+    budget = Budget(limit)
+    with _told(field):
+        return _generate(tree, values, budget, budget.text)
+
+
+def evaluate(source: str, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES) -> Any:
+    """The native value of one `{{ expression }}`: a list stays a list, a boolean a boolean.
+
+    Raises:
+        InvalidTemplate: it is not one expression, or leaves the language.
+        StepFailed, OutputTooLarge: as `render`; the limit is for the value's JSON.
+    """
+    tree = templates.parse_expression(source, field=field)
+    budget = Budget(limit)
+    found: list[Any] = []
+
+    def keep(value: Any) -> str:
+        size = budget.weigh(present(value))
+        if size > limit:
+            raise OutputTooLarge(f"the value is larger than {limit} characters of JSON; cut it down")
+        found.append(value)
+        return ""
+
+    with _told(field):
+        _generate(tree, values, budget, keep)
+    return found[0]
+
+
+@contextmanager
+def _told(field: str) -> Iterator[None]:
+    """What goes wrong while a template runs, as errors of ours that begin with the field's path."""
     where = f"{field}: " if field else ""
     try:
-        return _generate(tree, values, Budget(limit))
+        yield
     except (StepFailed, OutputTooLarge) as error:
         raise type(error)(f"{where}{error}") from error
     except jinja2.UndefinedError as error:
@@ -50,21 +83,31 @@ def render(source: str, values: Mapping[str, Any], *, field: str = "", limit: in
         raise StepFailed(f"{where}the template cannot be rendered with these values: {shorten(str(error), 400)}") from error
 
 
-def render_tree(value: Any, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES) -> Any:
-    """A step's config with every string in it rendered; keys of mappings stay as they are. `limit` is for all of it.
+def render_tree(
+    value: Any,
+    values: Mapping[str, Any],
+    *,
+    field: str = "",
+    limit: int = MAX_RENDERED_BYTES,
+    literal: Collection[str] = (),
+) -> Any:
+    """A step's config with every string in it rendered; keys of mappings stay as they are, and so does what is under a `literal` key.
+
+    `limit` is for all of it.
 
     Raises:
         InvalidTemplate, StepFailed, OutputTooLarge: as `render`; the message begins with the path of the string.
     """
-    return _Tree(values, limit).render(value, field, 0)
+    return _Tree(values, limit, literal).render(value, field, 0)
 
 
 class _Tree:
     """One walk through a config, with the bytes that are left for it."""
 
-    def __init__(self, values: Mapping[str, Any], limit: int) -> None:
+    def __init__(self, values: Mapping[str, Any], limit: int, literal: Collection[str]) -> None:
         self._values = values
         self._left = limit
+        self._literal = literal
 
     def render(self, value: Any, path: str, depth: int) -> Any:
         if depth > MAX_TREE_DEPTH:
@@ -76,20 +119,23 @@ class _Tree:
             self._left -= len(text.encode())
             return text
         if isinstance(value, Mapping):
-            return {key: self.render(item, f"{path}.{key}" if path else str(key), depth + 1) for key, item in value.items()}
+            return {
+                key: item if key in self._literal else self.render(item, f"{path}.{key}" if path else str(key), depth + 1)
+                for key, item in value.items()
+            }
         if isinstance(value, Sequence) and not isinstance(value, bytes):
             return [self.render(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
         return value
 
 
-def _generate(tree: nodes.Template, values: Mapping[str, Any], budget: Budget) -> str:
-    """Compile and run, stopping at the limit."""
-    environment = _environment(budget)
+def _generate(tree: nodes.Template, values: Mapping[str, Any], budget: Budget, written: Callable[[Any], str]) -> str:
+    """Compile and run, stopping at the limit; `written` makes text of what an expression gives."""
+    environment = _environment(budget, written)
     _Bounding().visit(tree)
     tree.set_environment(environment)
     parts: list[str] = []
     size = 0
-    for part in environment.from_string(tree).generate({name: values[name] for name in language.NAMES if name in values}):
+    for part in environment.from_string(tree).generate({name: values[name] for name in _NAMES if name in values}):
         size += len(part.encode())
         if size > budget.limit:
             raise OutputTooLarge(f"the template renders to more than {budget.limit} bytes; cut its values down")
@@ -97,12 +143,12 @@ def _generate(tree: nodes.Template, values: Mapping[str, Any], budget: Budget) -
     return "".join(parts)
 
 
-def _environment(budget: Budget) -> SandboxedEnvironment:
+def _environment(budget: Budget, written: Callable[[Any], str]) -> SandboxedEnvironment:
     """An environment that has our filters and nothing else; one a rendering, as its filters hold the budget."""
 
     @jinja2.pass_context  # a finalizer with a context keeps Jinja2 from folding constant output while it compiles
     def finalize(_: Context, value: Any) -> str:
-        return budget.text(value)
+        return written(value)
 
     environment = SandboxedEnvironment(
         undefined=jinja2.StrictUndefined,

@@ -4,7 +4,6 @@ A template is only parsed here, never compiled: Jinja2 folds constants while it 
 would cost the controller 0.9 GB.
 """
 
-from collections.abc import Collection
 from typing import Final
 
 import jinja2
@@ -12,8 +11,11 @@ from jinja2 import nodes
 
 from agenttask.api.errors import InvalidTemplate
 from agenttask.domain.language import Scope, Walk, at_line, dash_hint
+from agenttask.domain.nearest import quoted
 
 MAX_SOURCE: Final = 16384
+LITERAL_FIELDS: Final = frozenset({"responseSchema", "jsonSchema", "stop", "author"})
+"""Fields of the built-in kinds that are taken as they are, whatever marks they hold."""
 _MARKS: Final = ("{{", "{%", "{#")
 
 
@@ -22,14 +24,30 @@ def is_template(source: str) -> bool:
     return any(mark in source for mark in _MARKS)
 
 
-def check(source: str, *, field: str, params: Collection[str], steps: Collection[str], later: Collection[str] = ()) -> None:
+def check(source: str, *, field: str, scope: Scope) -> None:
     """Refuse a template that leaves the language, or that names a param or step it cannot see.
 
     Raises:
         InvalidTemplate: with the field's path, the line where there are several, and the remedy.
     """
     if is_template(source):
-        parse(source, field=field, scope=Scope(params=params, steps=steps, later=later))
+        parse(source, field=field, scope=scope)
+
+
+def parse_expression(source: str, *, field: str, scope: Scope | None = None) -> nodes.Template:
+    """The tree of a template that is exactly one `{{ expression }}`; spaces around it do not count.
+
+    Raises:
+        InvalidTemplate: as `parse`, or there is more or less than one expression.
+    """
+    tree = parse(source.strip(), field=field, scope=scope)
+    match tree.body:
+        case [nodes.Output(nodes=[expression])] if not isinstance(expression, nodes.TemplateData):
+            return tree
+        case _:
+            raise InvalidTemplate(
+                field, f"is one expression and nothing around it, as in `{{{{ steps.plan.json }}}}`, not {quoted(source)}"
+            )
 
 
 def parse(source: str, *, field: str, scope: Scope | None = None) -> nodes.Template:

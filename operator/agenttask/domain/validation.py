@@ -4,8 +4,7 @@ One function for the controller (`Accepted=False`), the runner and `agenttask va
 raised, with the path of its field as the user wrote it; types and bounds are the CRD's and msgspec's part.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -15,10 +14,11 @@ from agenttask.api.steps import STEP_KINDS, Step
 from agenttask.api.task import AgentTaskSpec, Input
 from agenttask.domain import environment, templates
 from agenttask.domain.graph import StepGraph
+from agenttask.domain.kind_rules import check_kind
+from agenttask.domain.language import Scope
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.quantity import check_amounts
-
-MAX_CONFIG_DEPTH: Final = 32
+from agenttask.domain.step_rules import check_step
 
 
 def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> StepGraph:
@@ -34,10 +34,11 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
     graph = StepGraph(spec.steps)
     for index, step in enumerate(spec.steps):
         _known_kind(index, step, step_kinds)
-        _kind_rules(index, step, spec, graph)
-        _templates(index, step, spec, graph)
+        check_kind(index, spec, graph)
+        check_step(index, spec, graph)
     if spec.output is not None:
-        templates.check(spec.output, field="spec.output", params=spec.params, steps=graph.names)
+        templates.check(spec.output, field="spec.output", scope=Scope(params=spec.params, steps=graph.names))
+    _known_limits(spec, step_kinds)
     _inputs(spec.inputs)
     environment.check_pod(spec.pod.env, "spec.pod.env")
     check_amounts(spec)
@@ -71,48 +72,13 @@ def _known_kind(index: int, step: Step, step_kinds: Collection[str] | None) -> N
         raise UnknownPlugin(f"{field}: no step kind is called {quoted(step.kind)}; installed: {listed(step_kinds)}{near}")
 
 
-def _kind_rules(index: int, step: Step, spec: AgentTaskSpec, graph: StepGraph) -> None:
-    """What a kind's fields must be to each other and to other steps."""
-    field = f"spec.steps[{index}]"
-    if step.exec is not None:
-        environment.check_exec(step.exec.env, f"{field}.exec.env")
-    if step.embed is not None and not step.embed.texts and not step.embed.paths:
-        raise InvalidTask(f"{field}.embed", "there is nothing to embed; give `texts` or `paths`")
-    if step.retrieve is not None:
-        _retrieves_from_embed(f"{field}.retrieve.from", index, step.retrieve.from_, spec, graph)
-
-
-def _retrieves_from_embed(field: str, index: int, name: str, spec: AgentTaskSpec, graph: StepGraph) -> None:
-    embeds = [step.name for step in spec.steps if step.embed is not None]
-    if name not in graph.names:
-        raise InvalidTask(field, f"no step is called {quoted(name)}; `embed` steps: {listed(embeds)}{did_you_mean(name, embeds)}")
-    if name not in embeds:
-        kind = spec.steps[graph.names.index(name)].kind
-        raise InvalidTask(field, f"step {quoted(name)} is of kind {kind!r}; `embed` steps: {listed(embeds)}")
-    if graph.names.index(name) not in graph.ancestors(index):
-        raise InvalidTask(field, f"step {quoted(name)} may not have ended by then; add it to needs")
-
-
-def _templates(index: int, step: Step, spec: AgentTaskSpec, graph: StepGraph) -> None:
-    ended = [graph.names[ancestor] for ancestor in sorted(graph.ancestors(index))]
-    later = [name for name in graph.names if name not in ended and name != step.name]
-    field = f"spec.steps[{index}].plugin.with" if step.plugin is not None else f"spec.steps[{index}].{step.kind}"
-    for path, text in _strings(step.config, field):
-        templates.check(text, field=path, params=spec.params, steps=ended, later=later)
-
-
-def _strings(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Every string in a config with its path; keys are no templates."""
-    if depth > MAX_CONFIG_DEPTH:
-        raise InvalidTask(path, f"nested more than {MAX_CONFIG_DEPTH} deep")
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(item, f"{path}.{key}", depth + 1)
-    elif isinstance(value, Sequence):
-        for position, item in enumerate(value):
-            yield from _strings(item, f"{path}[{position}]", depth + 1)
+def _known_limits(spec: AgentTaskSpec, step_kinds: Collection[str] | None) -> None:
+    """`maxConcurrentByKind` names kinds that there are; a misspelt one would limit nothing."""
+    known = {*(step_kinds or ()), *STEP_KINDS, *(step.kind for step in spec.steps)} - {"plugin"}
+    for kind in spec.execution.max_concurrent_by_kind:
+        if kind not in known:
+            problem = f"no step kind is called {quoted(kind)}; there are: {listed(known)}{did_you_mean(kind, known)}"
+            raise InvalidTask("spec.execution.maxConcurrentByKind", problem)
 
 
 def _inputs(inputs: Sequence[Input]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenttask.api.errors import AgentTaskError, InvalidTemplate, OutputTooLarge, StepFailed
+from agenttask.domain.language import Scope
 from agenttask.domain.rendering import MAX_TREE_DEPTH, render, render_tree
 from agenttask.domain.templates import check
 
@@ -310,7 +311,7 @@ def test_nothing_but_a_typed_error_escapes_from_any_value(value: object, chain: 
     ],
 )
 def test_whatever_the_language_lets_pass_also_compiles(source: str):
-    check(source, field="x", params=VALUES["params"], steps=VALUES["steps"])
+    check(source, field="x", scope=Scope(params=VALUES["params"], steps=VALUES["steps"]))
     try:
         assert render(source, VALUES)
     except StepFailed as error:

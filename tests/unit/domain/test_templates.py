@@ -8,14 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agenttask.api.errors import InvalidTemplate
-from agenttask.domain.language import MAX_DEPTH
+from agenttask.domain.language import MAX_DEPTH, Scope
 from agenttask.domain.templates import MAX_SOURCE, check
 
 FIELD = "spec.steps[1].chat.prompt"
 
 
 def accept(source: str) -> None:
-    check(source, field=FIELD, params=("file", "my-file"), steps=("docs", "write-tests"), later=("after",))
+    check(source, field=FIELD, scope=Scope(params=("file", "my-file"), steps=("docs", "write-tests"), later=("after",)))
 
 
 def problem(source: str) -> str:
@@ -151,7 +151,7 @@ def test_a_filter_outside_its_bounds_is_refused(source: str, said: str):
         ("{{ steps.after.text }}", "step 'after' may not have ended by then; add it to needs"),
         ("{{ steps }}", "`steps` alone is no value; say which step"),
         ("{{ steps.docs }}", "a step alone is no value; say which of text, json, files, exitCode"),
-        ("{{ steps.docs.txt }}", "steps['docs'] has no 'txt'; it has: exitCode, files, json, text; did you mean 'text'?"),
+        ("{{ steps.docs.txt }}", "steps['docs'] has no 'txt'; it has: error, exitCode, files, json, results, text; did you mean 'text'?"),
         ("{{ steps.docs[attempt] }}", "steps['docs'] has no computed field"),
         ("{{ task.labels }}", "task has no 'labels'; it has: name, namespace, uid"),
         ("{{ parms.file }}", "'parms' is unknown here; there are: attempt, params, steps, task; did you mean 'params'?"),

@@ -45,7 +45,10 @@ def test_a_task_with_every_kind_is_accepted():
     ("task", "field", "said"),
     [
         pytest.param(
-            spec({}), "spec.steps[0]", "exactly one of read, write, exec, chat, embed, retrieve, plugin is needed, none", id="no kind"
+            spec({}),
+            "spec.steps[0]",
+            "exactly one of read, write, exec, chat, embed, retrieve, fetch, git, plugin is needed, none",
+            id="no kind",
         ),
         pytest.param(
             spec(READ, READ | {"write": {"path": "a", "content": ""}}), "spec.steps[1]", "read and write is given", id="two kinds"
@@ -183,7 +186,7 @@ def test_an_unknown_kind_is_refused_with_those_installed():
         validate(task, step_kinds=KINDS)
     assert str(caught.value) == (
         "spec.steps[0].plugin.kind: no step kind is called 'word-cuont'; "
-        "installed: chat, embed, exec, read, retrieve, word-count, write; did you mean 'word-count'?"
+        "installed: chat, embed, exec, fetch, git, read, retrieve, word-count, write; did you mean 'word-count'?"
     )
 
 
