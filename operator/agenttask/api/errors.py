@@ -9,9 +9,11 @@ AgentTaskError
 │   │   └── OutOfMemory       a process was killed for its memory
 │   ├── ModelRejected         the endpoint refused, or answered garbage
 │   ├── DeviceUnavailable     the device insisted on is not there
+│   ├── DeadlineExceeded      the task's time is over
 │   ├── PodRejected           the pod that would be made leaves the rules
 │   └── OutputTooLarge        larger than the channel holds
 └── RetryableError            the same input may succeed later
+    ├── ServiceUnavailable    the same of a host that a `fetch` or `git` step talks to
     ├── ModelUnavailable      refused connection, time-out, server error
     │   └── RateLimited       429
     ├── SoftDeadlineReached   no time for another step
@@ -81,6 +83,12 @@ class DeviceUnavailable(PermanentError):
     reason = Reason.DEVICE_UNAVAILABLE
 
 
+class DeadlineExceeded(PermanentError):
+    """The task ran longer than `activeDeadlineSeconds`."""
+
+    reason = Reason.DEADLINE_EXCEEDED
+
+
 class PodRejected(PermanentError):
     """The pod that would be made leaves the rules of `verify`, or the API server refused it."""
 
@@ -97,6 +105,12 @@ class RetryableError(AgentTaskError):
     """The same input may succeed later."""
 
     retryable = True
+
+
+class ServiceUnavailable(RetryableError):
+    """A host that a step talks to cannot be reached, timed out, or failed with a server error."""
+
+    reason = Reason.STEP_FAILED
 
 
 class ModelUnavailable(RetryableError):

@@ -7,7 +7,7 @@ A task's paths keep their meaning: `/workspace` and `/inputs/<name>` are mapped 
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.api.constants import ENV_CREDENTIAL_PREFIX, ENV_SECRET_PREFIX
-from agenttask.api.document import DeviceDocument, ModelDocument, SecretVariable, TaskDocument, TaskRef
+from agenttask.api.document import DeviceDocument, ModelDocument, Policy, SecretVariable, TaskDocument, TaskRef
 from agenttask.api.errors import InvalidTask
-from agenttask.api.model import AgentModel
-from agenttask.api.steps import SecretKeyRef
+from agenttask.api.model import AgentModel, CaBundle, LocalModel
+from agenttask.api.steps import SecretKeyRef, Step
 from agenttask.api.task import AgentTask, AgentTaskSpec, Input
 from agenttask.cli.manifests import Manifest
 from agenttask.domain.model_names import models_named
@@ -34,6 +34,16 @@ class Given(Struct, frozen=True, kw_only=True):
     """`--input name=dir`."""
     credentials: Mapping[str, str]
     """Taken from this process's environment."""
+    hosts: tuple[str, ...] = ()
+    """`--allow-host`."""
+    hub: bool = False
+    """`--allow-hub`."""
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The claims that hold weights of the models."""
+        sources = (model.spec.local.persistent_volume_claim for model in self.models if model.spec.local is not None)
+        return frozenset(source.claim_name for source in sources if source is not None)
 
 
 class LocalTask(Struct, frozen=True, kw_only=True):
@@ -60,7 +70,7 @@ def prepare(task: AgentTask, given: Given, *, params: Mapping[str, str], scratch
     """
     spec = _with_params(task.spec, params)
     values: dict[str, str] = {}
-    models = tuple(_model(name, field, given, values) for name, field in _model_names(spec))
+    models = tuple(_model(name, field, given, values, scratch) for name, field in _model_names(spec, given))
     secrets = tuple(_secrets(spec, given, values))
     document = TaskDocument(
         task=TaskRef(name=task.metadata.name, namespace=task.metadata.namespace or "default", uid=uid, created=created),
@@ -68,32 +78,30 @@ def prepare(task: AgentTask, given: Given, *, params: Mapping[str, str], scratch
         models=models,
         secrets=secrets,
         device=DeviceDocument(class_="local", kind="auto", strategy=spec.device.strategy),
+        policy=Policy(hosts=given.hosts, hub=given.hub),
     )
-    for name in given.folders:
-        if name not in {each.name for each in spec.inputs}:
-            known = [each.name for each in spec.inputs]
-            raise InvalidTask("--input", f"the task has no input {name!r}; it has: {listed(known)}{did_you_mean(name, known)}")
     inputs = {each.name: _input(index, each, given, scratch) for index, each in enumerate(spec.inputs)}
     return LocalTask(document=document, inputs=inputs, credentials=values)
 
 
 def _with_params(spec: AgentTaskSpec, params: Mapping[str, str]) -> AgentTaskSpec:
-    for name in params:
-        if name not in spec.params:
-            raise InvalidTask("--param", f"the task has no param {name!r}; it has: {listed(spec.params)}{did_you_mean(name, spec.params)}")
     return msgspec.structs.replace(spec, params={**spec.params, **params})
 
 
-def _model_names(spec: AgentTaskSpec) -> Sequence[tuple[str, str]]:
-    """The models that steps name, each once, with the field that names it first."""
+def _model_names(spec: AgentTaskSpec, given: Given) -> Sequence[tuple[str, str]]:
+    """The models that steps name, and those that they fall back to, each once, with the field that names it first."""
     found: dict[str, str] = {}
     for index, step in enumerate(spec.steps):
         for name in models_named(msgspec.structs.replace(spec, steps=(step,))):
             found.setdefault(name, f"spec.steps[{index}].{'plugin.with' if step.plugin is not None else step.kind}.model")
+    for model in given.models:
+        if model.metadata.name in tuple(found):
+            for position, name in enumerate(model.spec.fallback):
+                found.setdefault(name, f"AgentModel {model.metadata.name}: spec.fallback[{position}]")
     return list(found.items())
 
 
-def _model(name: str, field: str, given: Given, values: dict[str, str]) -> ModelDocument:
+def _model(name: str, field: str, given: Given, values: dict[str, str], scratch: Path) -> ModelDocument:
     by_name = {model.metadata.name: model.spec for model in given.models}
     if name not in by_name:
         near = did_you_mean(name, by_name)
@@ -109,21 +117,66 @@ def _model(name: str, field: str, given: Given, values: dict[str, str]) -> Model
         model=spec.model,
         endpoint=spec.endpoint,
         credential_env=variable,
+        headers=spec.headers,
+        ca_file=None if spec.ca_bundle is None else _certificates(name, spec.ca_bundle, given, scratch),
+        http2=spec.http2,
         timeouts=spec.timeouts,
-        local=spec.local,
+        limits=spec.limits,
+        retry=spec.retry,
+        circuit_breaker=spec.circuit_breaker,
+        fallback=spec.fallback,
+        prices=spec.prices,
+        local=_weights(name, spec.local, given),
         parameters=spec.parameters,
     )
+
+
+def _certificates(model: str, bundle: CaBundle, given: Given, scratch: Path) -> str:
+    """A file with the certificates of a ConfigMap."""
+    wanted = bundle.config_map_key_ref
+    for manifest in given.others:
+        if (manifest.kind, manifest.name) == ("ConfigMap", wanted.name):
+            content = _content(manifest, text="data", binary="binaryData")
+            if wanted.key in content:
+                path = scratch / f"{model}-ca.crt"
+                path.write_bytes(content[wanted.key])
+                return str(path)
+    field = f"AgentModel {model}: spec.caBundle"
+    raise InvalidTask(field, f"ConfigMap {wanted.name!r} with key {wanted.key!r} is not in the files; add it")
+
+
+def _weights(model: str, local: LocalModel | None, given: Given) -> LocalModel | None:
+    """A claim is a folder here, given like an input."""
+    if local is None or local.persistent_volume_claim is None:
+        return local
+    claim = local.persistent_volume_claim
+    folder = given.folders.get(claim.claim_name)
+    if folder is None:
+        field = f"AgentModel {model}: spec.local.persistentVolumeClaim"
+        raise InvalidTask(field, f"a PersistentVolumeClaim is not here; give --input {claim.claim_name}=DIR")
+    return msgspec.structs.replace(local, persistent_volume_claim=None, path=str((folder / claim.path).resolve()))
 
 
 def _secrets(spec: AgentTaskSpec, given: Given, values: dict[str, str]) -> Sequence[SecretVariable]:
     found = []
     for index, step in enumerate(spec.steps):
-        for position, variable in enumerate(step.exec.env if step.exec is not None else ()):
-            if variable.secret_key_ref is not None:
-                name = f"{ENV_SECRET_PREFIX}{len(values)}"
-                values[name] = _secret(variable.secret_key_ref, f"spec.steps[{index}].exec.env[{position}]", given)
-                found.append(SecretVariable(step=step.name, name=variable.name, env=name))
+        for field, variable, reference in _references(step):
+            name = f"{ENV_SECRET_PREFIX}{len(values)}"
+            values[name] = _secret(reference, f"spec.steps[{index}].{field}", given)
+            found.append(SecretVariable(step=step.name, name=variable, env=name))
     return found
+
+
+def _references(step: Step) -> Iterator[tuple[str, str, SecretKeyRef]]:
+    """Field, variable and Secret of all that a step names."""
+    for position, variable in enumerate(step.exec.env if step.exec is not None else ()):
+        if variable.secret_key_ref is not None:
+            yield f"exec.env[{position}]", variable.name, variable.secret_key_ref
+    for position, header in enumerate(step.fetch.headers if step.fetch is not None else ()):
+        if header.secret_key_ref is not None:
+            yield f"fetch.headers[{position}]", header.name, header.secret_key_ref
+    if step.git is not None and step.git.clone is not None and step.git.clone.credentials is not None:
+        yield "git.clone.credentials", "git", step.git.clone.credentials
 
 
 def secret_variable(reference: SecretKeyRef) -> str:

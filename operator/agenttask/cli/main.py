@@ -1,24 +1,28 @@
 """`agenttask`: run AgentTasks on this machine, check them offline, and see what is installed.
 
-Exit codes: 0 all is well, 1 the task failed, 2 a file or an argument is wrong, 130 stopped from the terminal.
+Exit codes are those of cli/exit_codes.py.
 """
 
 import argparse
-import json
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+from agenttask.cli import exit_codes
 from agenttask.cli.checking import Checked, check
+from agenttask.cli.image_check import TOOLS, CannotCheck, check_image, choose_tool
 from agenttask.cli.manifests import InvalidFile, read_files
-from agenttask.cli.result import cluster_note, status
-from agenttask.cli.running import EXIT_INVALID, EXIT_SUCCEEDED, RunOptions, choose, exit_code, run_local
+from agenttask.cli.result import show
+from agenttask.cli.running import RunOptions, choose, run_local
 from agenttask.cli.schemas import packaged_schemas
 from agenttask.plugin.registry import ENTRY_POINT_GROUP, Plugins, load
 from agenttask.runner.credentials import adopt_orphans, take_credentials
 from agenttask.runner.descendants import kill_descendants
+
+_MOST = 100_000
 
 
 def main() -> int:
@@ -39,15 +43,20 @@ def run_command(arguments: Sequence[str]) -> int:
                 return _run(options)
             case "validate":
                 return _validate(options.files)
+            case "image":
+                return _image(options)
             case "plugins":
                 return _plugins(load())
             case _:
                 print(version("agenttask"))
-                return EXIT_SUCCEEDED
+                return exit_codes.SUCCEEDED
     except InvalidFile as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        return EXIT_INVALID
+        return exit_codes.INVALID
+    except CannotCheck as error:
+        print(error, file=sys.stderr)
+        return exit_codes.INVALID
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -55,22 +64,25 @@ def _run(options: argparse.Namespace) -> int:
     plugins = load()
     checked = _checked(options.files, plugins)
     wanted = RunOptions(
-        task=options.task,
+        tasks=tuple(options.task),
         inputs={name: Path(folder) for name, folder in options.input},
         params=dict(options.param),
         workspace=options.workspace,
         keep=options.keep,
+        max_tasks=options.max_tasks,
+        hosts=tuple(options.allow_host),
+        hub=options.allow_hub,
     )
-    outcome = run_local(checked, wanted, plugins, credentials.values, os.environ)
-    if options.json:
-        print(json.dumps(status(choose(checked.tasks, options.task).spec, outcome), indent=2, ensure_ascii=False))
-    elif outcome.error is None:
-        print(outcome.output, end="" if (outcome.output or "").endswith("\n") else "\n")
-    else:
-        print(f"{outcome.error.reason}: {outcome.message}", file=sys.stderr)
-    if (note := cluster_note(outcome)) is not None:
-        print(note, file=sys.stderr)
-    return exit_code(outcome)
+    tasks = choose(checked.tasks, wanted.tasks)
+    outcomes = run_local(checked, wanted, plugins, credentials.values, os.environ)
+    show(tasks, outcomes, as_json=options.json)
+    return exit_codes.of_errors([outcome.error for outcome in outcomes])
+
+
+def _image(options: argparse.Namespace) -> int:
+    tool = choose_tool(options.tool)
+    name = f"agenttask-image-check-{secrets.token_hex(4)}"
+    return exit_codes.SUCCEEDED if check_image(options.image, tool, timeout=options.timeout, name=name) else exit_codes.FAILED
 
 
 def _validate(files: Sequence[Path]) -> int:
@@ -84,7 +96,7 @@ def _validate(files: Sequence[Path]) -> int:
         print(f"AgentModel {model.metadata.name}: valid")
     for other in checked.others:
         print(other.at("", "not checked"))
-    return EXIT_SUCCEEDED
+    return exit_codes.SUCCEEDED
 
 
 def _checked(files: Sequence[Path], plugins: Plugins) -> Checked:
@@ -102,7 +114,13 @@ def _plugins(plugins: Plugins) -> int:
         print(f"{what + ':':22}{', '.join(catalogue.names) or 'none'}")
     found = sorted({f"{entry.dist.name} {entry.dist.version}" for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.dist is not None})
     print(f"{'from:':22}{', '.join(found)}")
-    return EXIT_SUCCEEDED
+    return exit_codes.SUCCEEDED
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_MOST}")
+    return int(text)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -115,18 +133,30 @@ def _pair(text: str) -> tuple[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="agenttask", description="Run and check AgentTasks on this machine, without a cluster.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run a task; progress on standard error, the result on standard output")
-    run.add_argument("files", nargs="+", type=Path, metavar="FILE", help="YAML: the task, its AgentModels, ConfigMaps and Secrets")
-    run.add_argument("--task", metavar="NAME", help="which task, where the files have several")
+    run = commands.add_parser("run", help="run tasks; progress on standard error, the result on standard output")
+    run.add_argument("files", nargs="+", type=Path, metavar="FILE", help="YAML: tasks, their AgentModels, ConfigMaps and Secrets")
+    run.add_argument("--task", action="append", default=[], metavar="NAME", help="only this one of the files' tasks; may be repeated")
+    run.add_argument("--max-tasks", type=_count, default=10, metavar="N", help="so many tasks at once (default: 10)")
     run.add_argument(
         "--input", action="append", default=[], type=_pair, metavar="NAME=DIR", help="the folder of an input, read-only for the task"
     )
     run.add_argument("--param", action="append", default=[], type=_pair, metavar="NAME=VALUE", help="in place of the task's own value")
     run.add_argument("--workspace", type=Path, metavar="DIR", help="where steps write; it stays (default: a temporary folder)")
     run.add_argument("--keep", action="store_true", help="keep the temporary workspace, and say where it is")
-    run.add_argument("--json", action="store_true", help="print the whole status as JSON")
+    run.add_argument(
+        "--allow-host", action="append", default=[], metavar="HOST", help="a host that `fetch` and `git` may reach, as api.example.com:8443"
+    )
+    run.add_argument("--allow-hub", action="store_true", help="weights may be downloaded from a model hub")
+    run.add_argument("--json", action="store_true", help="print the whole status as JSON; of several tasks as a List")
     validate = commands.add_parser("validate", help="check files offline: schema, step graph and templates")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    image = commands.add_parser("image", help="look at runner images").add_subparsers(
+        dest="image_command", required=True, metavar="COMMAND"
+    )
+    trial = image.add_parser("check", help="start an image as a task's pod would be, and try the runner contract in it")
+    trial.add_argument("image", metavar="IMAGE")
+    trial.add_argument("--with", dest="tool", choices=TOOLS, help="what starts it (default: the first of these that is there)")
+    trial.add_argument("--timeout", type=_count, default=300, metavar="SECONDS", help="for a pod to start and end (default: 300)")
     commands.add_parser("plugins", help="what is installed")
     commands.add_parser("version", help="the version of this program")
     return parser

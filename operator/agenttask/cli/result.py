@@ -1,15 +1,19 @@
 """How a local run ended, for a person and for a program; the fields of the JSON are those of `status`."""
 
+import json
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from agenttask.api.constants import API_VERSION, TASK_KIND
 from agenttask.api.errors import OutputTooLarge
 from agenttask.api.reasons import Phase, Reason, StepPhase
 from agenttask.api.report import StepReport
 from agenttask.api.steps import Step
-from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
+from agenttask.api.task import AgentTask, AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
 from agenttask.runner.run import Outcome
 from agenttask.runner.termination import fitting
 
@@ -39,6 +43,29 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
     )
     plain: dict[str, Any] = msgspec.to_builtins(found)
     return plain
+
+
+def show(tasks: Sequence[AgentTask], outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print the results: on standard output what a program wants, on standard error what a person has to know."""
+    several = len(tasks) > 1
+    if as_json:
+        found = [status(task.spec, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+        items = [
+            {"apiVersion": API_VERSION, "kind": TASK_KIND, "metadata": {"name": task.metadata.name}, "status": one}
+            for task, one in zip(tasks, found, strict=True)
+        ]
+        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items} if several else found[0], indent=2, ensure_ascii=False))
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        name = task.metadata.name
+        if outcome.error is not None:
+            prefix = f"{name}: " if several else ""
+            if several or not as_json:
+                print(f"{prefix}{outcome.error.reason}: {outcome.message}", file=sys.stderr)
+        elif not as_json:
+            text = outcome.output or ""
+            print(f"==> {name} <==\n{text}" if several else text, end="" if text.endswith("\n") else "\n")
+        if (note := cluster_note(outcome)) is not None:
+            print(f"{name}: {note}" if several else note, file=sys.stderr)
 
 
 def cluster_note(outcome: Outcome) -> str | None:

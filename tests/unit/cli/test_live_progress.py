@@ -9,7 +9,7 @@ from rich.console import Console
 
 from agenttask.api.document import ModelDocument, TaskDocument
 from agenttask.api.errors import StepFailed
-from agenttask.cli.progress import LiveProgress
+from agenttask.cli.progress import Board, TaskProgress
 from agenttask.plugin.llm import Usage
 
 DOCUMENT = msgspec.convert(
@@ -28,11 +28,16 @@ def stream() -> io.StringIO:
 
 
 @pytest.fixture
-def progress(stream: io.StringIO) -> LiveProgress:
-    return LiveProgress(Console(file=stream, force_terminal=True, color_system=None, width=100), clock=lambda: 5.0)
+def board(stream: io.StringIO) -> Board:
+    return Board(Console(file=stream, force_terminal=True, color_system=None, width=100), clock=lambda: 5.0)
 
 
-def test_the_last_picture_has_every_step_with_its_end(progress: LiveProgress, stream: io.StringIO) -> None:
+@pytest.fixture
+def progress(board: Board) -> TaskProgress:
+    return board.task("demo")
+
+
+def test_the_last_picture_has_every_step_with_its_end(progress: TaskProgress, stream: io.StringIO) -> None:
     steps = DOCUMENT.spec.steps
     progress.run_started(DOCUMENT)
     for index in (0, 1):
@@ -56,7 +61,39 @@ def test_the_last_picture_has_every_step_with_its_end(progress: LiveProgress, st
     ]
 
 
-def test_a_running_step_shows_its_time_and_what_it_waits_for(progress: LiveProgress, stream: io.StringIO) -> None:
+def picture(stream: io.StringIO, lines: int) -> list[list[str]]:
+    """The last lines that are on the screen."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())  # without the cursor's moves
+    return [line.split() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def test_several_tasks_are_shown_with_their_steps_below_them(board: Board, stream: io.StringIO) -> None:
+    steps = DOCUMENT.spec.steps
+    one, two, three = board.task("a"), board.task("b"), board.task("c")
+    one.run_started(DOCUMENT)
+    two.run_started(DOCUMENT)
+    one.step_started(0, steps[0])
+    one.step_ended(0, steps[0], seconds=1.25, error=None)
+    one.run_ended(DOCUMENT, seconds=2, usage=Usage(), error=None)
+    three.run_ended(DOCUMENT, seconds=0, usage=Usage(), error=StepFailed("refused"))
+    two.run_ended(DOCUMENT, seconds=3, usage=Usage(), error=StepFailed("x"))
+    shown = picture(stream, 11)
+    assert shown[0] == ["✓", "a", "task", "2.0", "s"]
+    assert shown[1] == ["✓", "one", "read", "1.2", "s"]
+    assert shown[5] == ["✗", "b", "task", "3.0", "s", "StepFailed"]
+    assert shown[10] == ["✗", "c", "task", "0.0", "s", "StepFailed"]
+
+
+def test_of_many_tasks_only_those_that_run_show_their_steps(board: Board, stream: io.StringIO) -> None:
+    tasks = [board.task(f"t{number}") for number in range(9)]
+    for task in tasks:
+        task.run_started(DOCUMENT)
+    for task in tasks:
+        task.run_ended(DOCUMENT, seconds=2, usage=Usage(), error=None)
+    assert picture(stream, 9) == [["✓", f"t{number}", "task", "2.0", "s"] for number in range(9)]
+
+
+def test_a_running_step_shows_its_time_and_what_it_waits_for(progress: TaskProgress, stream: io.StringIO) -> None:
     progress.run_started(DOCUMENT)
     progress.step_started(0, DOCUMENT.spec.steps[0])
     progress.model_call_started(1, "one", MODEL, "embed", max_tokens=None)
@@ -64,7 +101,7 @@ def test_a_running_step_shows_its_time_and_what_it_waits_for(progress: LiveProgr
     assert "0.0 s embed with small" in stream.getvalue().replace("  ", " ")
 
 
-def test_a_task_that_was_refused_has_no_picture(progress: LiveProgress, stream: io.StringIO) -> None:
+def test_a_task_that_was_refused_has_no_picture(progress: TaskProgress, stream: io.StringIO) -> None:
     progress.step_skipped(0, DOCUMENT.spec.steps[0], why="refused")
     progress.run_ended(DOCUMENT, seconds=0, usage=Usage(), error=StepFailed("x"))
     assert stream.getvalue().strip() == ""

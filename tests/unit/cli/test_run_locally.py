@@ -8,13 +8,6 @@ from typing import Any
 
 import pytest
 
-from agenttask.api.errors import Interrupted
-from agenttask.api.reasons import Reason
-from agenttask.api.report import Report
-from agenttask.cli.running import exit_code
-from agenttask.plugin.llm import Usage
-from agenttask.runner.run import Outcome
-
 Write = Callable[..., Path]
 
 
@@ -114,8 +107,16 @@ def test_a_workspace_stays_when_asked_for(agenttask: Any, file: Write, tmp_path:
 @pytest.mark.parametrize(
     ("objects", "arguments", "problem"),
     [
-        pytest.param([MODEL], [], "no AgentTask is in the files; there are: none", id="no task"),
-        pytest.param([task(echo()), task(echo(), name="b")], [], "choose one with --task: demo, b", id="two tasks"),
+        pytest.param([MODEL], [], "no AgentTask is in the files", id="no task"),
+        pytest.param([task(echo()), task(echo())], [], "two AgentTasks are called 'demo'; rename one", id="two of one name"),
+        pytest.param([task(echo()), task(echo(), name="b")], ["--param", "a=b"], "no task has a param 'a'", id="param of none"),
+        pytest.param([task(echo())], ["--max-tasks", "0"], "'0' is no whole number from 1 to 100000", id="no task at once"),
+        pytest.param(
+            [task(ASK), of_kind("AgentModel", "small", spec={"client": "answering", "model": "m", "fallback": ["other"]})],
+            [],
+            "AgentModel small: spec.fallback[0]: no AgentModel 'other' is in the files",
+            id="fallback",
+        ),
         pytest.param([task(echo())], ["--task", "x"], "no AgentTask 'x' is in the files; there are: demo", id="another task"),
         pytest.param([task(echo())], ["--param", "a=b"], "the task has no param 'a'", id="param"),
         pytest.param([task(echo())], ["--input", "a=."], "the task has no input 'a'", id="input of nobody"),
@@ -184,9 +185,39 @@ def test_a_commands_secret_reaches_its_step(agenttask: Any, file: Write) -> None
     assert "cli: TOKEN=s3cret" in given.err
 
 
-def test_a_stopped_run_has_an_exit_code_of_its_own() -> None:
-    outcome = Outcome(output=None, error=Interrupted("stopped"), message="stopped", usage=Usage(), report=Report())
-    assert (exit_code(outcome), outcome.error.reason if outcome.error else None) == (130, Reason.LOST)
+def test_several_tasks_run_side_by_side_each_in_a_workspace_of_its_own(agenttask: Any, file: Write, tmp_path: Path) -> None:
+    note = {"name": "n", "write": {"path": "n.txt", "content": "{{ task.name }} {{ params.q }}"}}
+    tasks = [task(note, name=name, params={"q": "-"}) for name in ("a", "b", "c")]
+    said = agenttask("run", file(*tasks), "--workspace", tmp_path / "ws", "--param", "q=why", "--max-tasks", "2")
+    assert said.code == 0
+    assert said.out.split("\n")[:2] == ["==> a <==", f"{tmp_path / 'ws' / 'a' / 'n.txt'}"]
+    assert [(tmp_path / "ws" / name / "n.txt").read_text() for name in ("a", "b", "c")] == ["a why", "b why", "c why"]
+    assert "b: step n: writing" in said.err
+
+
+def test_of_several_tasks_the_chosen_ones_run(agenttask: Any, file: Write) -> None:
+    tasks = [task(echo(text=name), name=name) for name in ("a", "b", "c")]
+    said = agenttask("run", file(*tasks), "--task", "c", "--task", "a")
+    assert (said.code, said.out) == (0, "==> a <==\na\n==> c <==\nc\n")
+
+
+def test_the_json_of_several_tasks_is_a_list_and_the_first_failure_gives_the_exit_code(agenttask: Any, file: Write) -> None:
+    bad = task({"name": "ask", "chat": {"model": "m", "prompt": "{{ params.x | tojson }}"}}, name="bad", params={"x": "y"})
+    model = of_kind("AgentModel", "m", spec={"client": "nobody", "model": "m"})
+    said = agenttask("run", "--json", file(task(echo(text="x"), name="good"), bad, task(echo(fail="oh"), name="worse"), model))
+    items = json.loads(said.out)["items"]
+    assert [(one["metadata"]["name"], one["status"]["reason"]) for one in items] == [
+        ("good", "Succeeded"),
+        ("bad", "UnknownPlugin"),
+        ("worse", "StepFailed"),
+    ]
+    assert said.code == 2  # of the first that failed, in the order of the files
+    assert said.err.splitlines()[-2].startswith("bad: UnknownPlugin: ")
+
+
+def test_the_active_deadline_holds_without_a_cluster(agenttask: Any, file: Write) -> None:
+    said = agenttask("run", file(task(echo(seconds=60), activeDeadlineSeconds=1)))
+    assert (said.code, said.err.splitlines()[-1]) == (6, "DeadlineExceeded: ran longer than activeDeadlineSeconds, 1 s")
 
 
 def test_what_is_installed_and_which_version_can_be_asked(agenttask: Any) -> None:
