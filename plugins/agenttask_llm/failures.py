@@ -1,7 +1,5 @@
 """From what an endpoint answers to a typed error; no message holds the credential, even when the server sends it back."""
 
-import email.utils
-import math
 from collections.abc import Mapping
 
 import msgspec
@@ -9,10 +7,10 @@ import msgspec
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import AgentTaskError, ModelRejected, ModelUnavailable, RateLimited
 from agenttask.api.report import shorten
+from agenttask.domain.retry_after import retry_after
 from agenttask_llm.wire import WireError, WireFailure
 
 _MESSAGE_CHARACTERS = 300
-_LONGEST_WAIT_SECONDS = 86400.0
 _HINTS = {
     401: "; check the credential that `credentials.secretKeyRef` names",
     403: "; the credential does not allow this model",
@@ -54,20 +52,6 @@ def stream_failure(model: ModelDocument, error: WireError | str, credential: str
     if number == 429:
         return RateLimited(what)
     return ModelUnavailable(what) if number >= 500 else ModelRejected(what)
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait, from either form of the header; None where it says nothing sensible."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS) if math.isfinite(seconds) else None
 
 
 def covered(text: str, credential: str | None) -> str:

@@ -7,12 +7,13 @@ from agenttask.api.errors import OutputTooLarge
 
 
 class Room:
-    """The bytes that one step may still hand on."""
+    """The bytes that one step may still hand on, `limit` in all."""
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str, *, limit: int = MAX_STEP_TEXT_BYTES) -> None:
         self._what = what
         self._remedy = remedy
         self._taken = 0
+        self._limit = limit
 
     def take(self, text: str) -> str:
         """Count `text`, and give it back.
@@ -21,8 +22,8 @@ class Room:
             OutputTooLarge: with it there is more than a step may hand on.
         """
         self._taken += len(text.encode("utf-8", "surrogatepass"))
-        if self._taken > MAX_STEP_TEXT_BYTES:
-            raise OutputTooLarge(f"{self._what} more than {MAX_STEP_TEXT_BYTES} bytes, the most that a step may hand on; {self._remedy}")
+        if self._taken > self._limit:
+            raise OutputTooLarge(f"{self._what} more than {self._limit} bytes, the most that a step may hand on; {self._remedy}")
         return text
 
 

@@ -129,7 +129,7 @@ class StepContext(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     """The clean environment for processes: PATH, HOME, LANG, TMPDIR, and what `pod.env` gives."""
     secrets: Mapping[str, str]
-    """Values of this step's `exec.env[].secretKeyRef`, by variable name."""
+    """Values of this step's secretKeyRefs: by variable name (`exec.env`), by header name (`fetch.headers`), `credentials` (`git.clone`)."""
     log: Callable[[str], None]
     """A line for the pod's log, with the step's name before it."""
     locks: Locks
