@@ -21,8 +21,13 @@ EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=12
 Seconds = Annotated[int, Meta(ge=1, le=604800)]
 SecondsOrTemplate = Annotated[int, Meta(ge=1, le=604800)] | ShortTemplate
 """Whole seconds, or a template that renders to them, as `"{{ item.timeout }}"`."""
-Quantity = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", max_length=32)]
-"""A Kubernetes resource quantity, as `500m` or `2Gi`."""
+Quantity = (
+    Annotated[int, Meta(ge=0, le=10**18)]
+    | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", max_length=32)]
+)
+"""A Kubernetes resource quantity, as `500m` or `2Gi`; a whole number may stand without quotes, as `cpu: 2`."""
+JsonSchema = Annotated[dict[str, Any], Meta(max_length=64)]
+"""A JSON Schema of the user's."""
 Priority = Annotated[int, Meta(ge=-1000, le=1000)]
 """Higher goes first."""
 PluginName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$", max_length=63)]
@@ -91,7 +96,7 @@ class WaitFile(Wire, frozen=True, kw_only=True):
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
     timeout_seconds: SecondsOrTemplate = 60
     contains: ShortTemplate = ""
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonSchema | None = None
 
 
 class Exec(Wire, frozen=True, kw_only=True):
@@ -137,7 +142,7 @@ class Chat(Wire, frozen=True, kw_only=True):
     """A decimal from 0 to 2, as a string: the API has no floats."""
     seed: Annotated[int, Meta(ge=0, le=2147483647)] | None = None
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=4)] = ()
-    response_schema: dict[str, Any] | None = None
+    response_schema: JsonSchema | None = None
     """JSON Schema that the answer must fit; an answer that does not is sent back once with what is wrong."""
 
 

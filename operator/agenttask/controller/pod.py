@@ -171,8 +171,8 @@ def _environment(plain: Mapping[str, str], secrets: Sequence[_Variable]) -> list
 
 def _volumes(spec: AgentTaskSpec, installation: Installation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     volumes: list[dict[str, Any]] = [
-        {"name": "workspace", "emptyDir": {"sizeLimit": spec.workspace.size_limit}},
-        {"name": "scratch", "emptyDir": {"sizeLimit": installation.task_defaults.scratch}},
+        {"name": "workspace", "emptyDir": {"sizeLimit": str(spec.workspace.size_limit)}},
+        {"name": "scratch", "emptyDir": {"sizeLimit": str(installation.task_defaults.scratch)}},
         {
             "name": "document",
             "downwardAPI": {

@@ -4,7 +4,7 @@ Requests and limits are always set. A wish on one side moves the default of the 
 limit raises it, a limit below the default request lowers it.
 """
 
-from agenttask.api.steps import Wire
+from agenttask.api.steps import Quantity, Wire
 from agenttask.api.task import AgentTaskSpec, ResourceList
 from agenttask.controller.installation import TaskDefaults
 from agenttask.domain.device import DeviceClass
@@ -31,14 +31,16 @@ def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClas
             _storage(spec, defaults) if name == "ephemeral-storage" else _get(defaults.resources.limits, field),
         )
         if request is not None:
-            requests[name] = request
+            requests[name] = str(request)
         if limit is not None:
-            limits[name] = limit
+            limits[name] = str(limit)
     extended = {name: str(count) for name, count in device.resources.items() if count > 0} if device is not None else {}
     return Requirements(requests=requests | extended, limits=limits | extended)
 
 
-def _pair(request: str | None, limit: str | None, default_request: str | None, default_limit: str | None) -> tuple[str | None, str | None]:
+def _pair(
+    request: Quantity | None, limit: Quantity | None, default_request: Quantity | None, default_limit: Quantity | None
+) -> tuple[Quantity | None, Quantity | None]:
     if limit is None:
         limit = default_limit
         if request is not None and limit is not None:
@@ -58,6 +60,6 @@ def _storage(spec: AgentTaskSpec, defaults: TaskDefaults) -> str | None:
     return str(int(amount(own) + amount(spec.workspace.size_limit) + amount(defaults.scratch)))
 
 
-def _get(amounts: ResourceList, field: str) -> str | None:
-    value: str | None = getattr(amounts, field)
+def _get(amounts: ResourceList, field: str) -> Quantity | None:
+    value: Quantity | None = getattr(amounts, field)
     return value

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from agenttask.api.errors import InvalidTask
+from agenttask.api.steps import Quantity
 from agenttask.api.task import AgentTaskSpec, ResourceList
 
 MIN_MEMORY: Final = "32Mi"
@@ -30,8 +31,10 @@ RESOURCES: Final = (("cpu", "cpu"), ("memory", "memory"), ("ephemeral_storage", 
 """The fields of a ResourceList, and how Kubernetes calls them."""
 
 
-def amount(quantity: str) -> Decimal:
+def amount(quantity: Quantity) -> Decimal:
     """The number that a Kubernetes quantity stands for."""
+    if isinstance(quantity, int):
+        return Decimal(quantity)
     for length in (2, 1):
         factor = _SUFFIXES.get(quantity[-length:])
         if factor is not None:
@@ -59,11 +62,11 @@ def check_amounts(spec: AgentTaskSpec) -> None:
         raise InvalidTask("spec.pod.resources.limits.memory", f"{memory!r} is too little for any container; give at least {MIN_MEMORY}")
 
 
-def _positive(field: str, quantity: str) -> None:
+def _positive(field: str, quantity: Quantity) -> None:
     if amount(quantity) <= 0:
         raise InvalidTask(field, f"{quantity!r} would mean no limit at all; give an amount above 0, or leave it out for the default")
 
 
-def _get(amounts: ResourceList, field: str) -> str | None:
-    value: str | None = getattr(amounts, field)
+def _get(amounts: ResourceList, field: str) -> Quantity | None:
+    value: Quantity | None = getattr(amounts, field)
     return value

@@ -22,7 +22,7 @@ STATUS = {
     "device": {"class": "cpu"},
     "models": "small",
     "nodeName": "node-1",
-    "usage": {"totalTokens": 42},
+    "usage": {"totalTokens": 42, "cost": "0.0123 USD"},
     "traceID": "0af7651916cd43dd8448eb211c80319c",
 }
 
@@ -52,7 +52,16 @@ def _published(node: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "path", ["agenttask.spec", "agenttask.spec.steps", "agenttask.spec.steps.exec.env", "agenttask.status", "atm.spec.local"]
+    "path",
+    [
+        "agenttask.spec",
+        "agenttask.spec.steps",
+        "agenttask.spec.steps.exec.env",
+        "agenttask.spec.steps.git.clone",
+        "atm.spec.circuitBreaker",
+        "agenttask.status",
+        "atm.spec.local",
+    ],
 )
 def test_explain_shows_no_blank_description(kubectl: Kubectl, path: str) -> None:
     assert "<no description>" not in kubectl.must("explain", path)
@@ -72,8 +81,8 @@ def test_columns_of_a_task(kubectl: Kubectl) -> None:
     assert head.split() == ["NAME", "PHASE", "REASON", "PROGRESS", "DEVICE", "ATTEMPT", "AGE"]
     assert row.split()[:6] == ["seen", "Running", "PodRunning", "0/1", "cpu", "1"]
     head, row = kubectl.must("get", "at", "-o", "wide").splitlines()
-    assert head.split()[7:] == ["MODELS", "TOKENS", "NODE", "TRACE"]
-    assert row.split()[7:] == ["small", "42", "node-1", STATUS["traceID"]]
+    assert head.split()[7:] == ["MODELS", "TOKENS", "COST", "NODE", "TRACE"]
+    assert row.split()[7:] == ["small", "42", "0.0123", "USD", "node-1", STATUS["traceID"]]
 
 
 def test_columns_of_a_model(kubectl: Kubectl) -> None:
@@ -105,7 +114,7 @@ def test_wait_for_a_condition_works(kubectl: Kubectl) -> None:
 def test_the_server_fills_in_the_defaults(kubectl: Kubectl) -> None:
     made = json.loads(kubectl.must("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=TASK))["spec"]
     assert made == {
-        "steps": [{"name": "ask", "chat": {"model": "small", "prompt": "hi", "maxTokens": 512}}],
+        "steps": [{"name": "ask", "parallelism": 1, "chat": {"model": "small", "prompt": "hi", "maxTokens": 512}}],
         "workspace": {"sizeLimit": "1Gi"},
         "device": {"strategy": "auto"},
         "execution": {"threading": "async", "maxConcurrentSteps": 10},
@@ -134,7 +143,7 @@ def test_the_server_warns_of_an_unknown_field_and_drops_it(kubectl: Kubectl) -> 
 def test_a_field_below_an_open_object_is_kept(kubectl: Kubectl) -> None:
     step = {"name": "shout", "plugin": {"kind": "shout", "with": {"any": [{"thing": 1.5}]}}}
     made = json.loads(kubectl.must("create", "-o", "json", "-f", "-", stdin=_task("seen", steps=[step])))
-    assert made["spec"]["steps"] == [step]
+    assert made["spec"]["steps"] == [step | {"parallelism": 1}]
 
 
 def test_the_largest_task_that_the_store_holds_passes_every_rule(kubectl: Kubectl) -> None:
@@ -157,3 +166,14 @@ def test_the_largest_task_that_the_store_holds_passes_every_rule(kubectl: Kubect
     _set_status(kubectl, largest["metadata"]["name"], {"phase": "Succeeded", "output": "o" * 16384})
     again = kubectl("replace", "--dry-run=server", "-f", "-", stdin=_task(largest["metadata"]["name"]))
     assert "steps cannot be changed after creation" in again.stderr
+
+
+def test_sixty_four_chats_of_sixteen_models_pass_every_rule(kubectl: Kubectl) -> None:
+    """Models of one step are compared with each other: the longest names there may be."""
+    models = [f"{n:02d}" + "m" * 251 for n in range(16)]
+    asked = {"models": models, "prompt": "p", "messages": [{"role": "User", "content": "x" * 64}] * 64, "stop": ["a", "b", "c", "d"]}
+    chats = [
+        {"name": f"{n:02d}-" + "s" * 60, "needs": [], "forEach": "{{ params.list }}", "parallelism": 64, "chat": asked} for n in range(64)
+    ]
+    kubectl.must("create", "-f", "-", stdin=_task("many", steps=chats))
+    kubectl.must("label", "at", "many", "seen=yes")

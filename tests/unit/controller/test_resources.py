@@ -17,8 +17,10 @@ from agenttask.domain.quantity import amount
 DEFAULTS = TaskDefaults()
 
 
-@pytest.mark.parametrize(("text", "number"), [("500m", "0.5"), ("2", "2"), ("1.5Gi", "1610612736"), ("3k", "3000"), ("1E", "1e18")])
-def test_a_quantity_is_a_number(text: str, number: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", "0.5"), ("2", "2"), ("1.5Gi", "1610612736"), ("3k", "3000"), ("1E", "1e18"), (2, "2"), (0, "0")]
+)
+def test_a_quantity_is_a_number(text: str | int, number: str) -> None:
     assert amount(text) == Decimal(number)
 
 
@@ -31,6 +33,7 @@ def test_a_quantity_is_a_number(text: str, number: str) -> None:
         ({"limits": {"memory": "64Mi"}}, "64Mi", "64Mi"),
         ({"limits": {"memory": "4Gi"}}, "128Mi", "4Gi"),
         ({"requests": {"memory": "1Gi"}, "limits": {"memory": "3Gi"}}, "1Gi", "3Gi"),
+        ({"requests": {"memory": 1000000}, "limits": {"memory": 3000000000}}, "1000000", "3000000000"),
     ],
 )
 def test_a_wish_on_one_side_moves_the_default_of_the_other(wish: dict[str, Any], request_: str, limit: str) -> None:

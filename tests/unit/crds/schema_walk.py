@@ -28,8 +28,10 @@ COMPARED = (
     "required",
     "default",
     "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-int-or-string",
 )
 SHAPE = ("type", "enum")
+INT_OR_STRING = "x-kubernetes-int-or-string"
 
 
 def load(name: str) -> dict[str, Any]:
@@ -56,6 +58,11 @@ def nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str,
         yield from nodes(node["additionalProperties"], f"{path}{{}}")
 
 
+def kind_of(node: dict[str, Any]) -> str:
+    """The type of a node; a whole number that may be a string has none of its own."""
+    return "int-or-string" if node.get(INT_OR_STRING) else str(node["type"])
+
+
 def of_type(python_type: Any) -> dict[str, Any]:
     """The schema that an `api` type stands for."""
     return _convert(inspect.type_info(python_type))
@@ -66,14 +73,15 @@ def _convert(info: inspect.Type) -> dict[str, Any]:
         case inspect.Metadata(type=inner):
             return _convert(inner)
         case inspect.UnionType(types=types):
-            (inner,) = (each for each in types if not isinstance(each, inspect.NoneType))
-            return _convert(inner)
+            return _union([_convert(each) for each in types if not isinstance(each, inspect.NoneType)])
         case inspect.StructType(fields=fields):
             return _struct(fields)
         case inspect.StrType():
             return _given(type="string", minLength=info.min_length, maxLength=info.max_length, pattern=info.pattern)
         case inspect.IntType():
             return _given(type="integer", minimum=info.ge, maximum=info.le)
+        case inspect.BoolType():
+            return {"type": "boolean"}
         case inspect.VarTupleType() | inspect.ListType():
             return _given(type="array", minItems=info.min_length, maxItems=info.max_length, items=_convert(info.item_type))
         case inspect.DictType(value_type=inspect.AnyType()):
@@ -100,11 +108,22 @@ def _struct(fields: tuple[inspect.Field, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": properties} | _given(required=sorted(f.encode_name for f in fields if f.required) or None)
 
 
+def _union(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """One type, or the one union that the API server knows: the bounds of both, each for its own kind of value."""
+    if len(members) == 1:
+        return members[0]
+    merged = {key: value for member in members for key, value in member.items() if key != "type"}
+    if sorted(member["type"] for member in members) != ["integer", "string"]:
+        raise AssertionError(f"a union that no CRD field may have: {members!r}")
+    return merged | {INT_OR_STRING: True}
+
+
 def _default(value: Any, child: dict[str, Any]) -> dict[str, Any]:
-    """What the server fills in: nothing for what is empty, `{}` for a struct that has a default inside, else the value."""
+    """What the server fills in: nothing for what is empty, false or 0, `{}` for a struct that has a default inside, else the value."""
     if isinstance(value, msgspec.Struct):
         return {"default": {}} if any("default" in each for each in child["properties"].values()) else {}
-    return {} if value in (None, "", (), [], {}) else {"default": msgspec.to_builtins(value)}
+    plain = msgspec.to_builtins(value)
+    return {} if plain in (None, "", 0, (), [], {}) else {"default": list(plain) if isinstance(plain, tuple) else plain}
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.crds.schema_walk import CRDS, load, nodes, schema
+from tests.unit.crds.schema_walk import CRDS, kind_of, load, nodes, schema
 
 from agenttask.api import constants
 from agenttask.api.reasons import ConditionType, Phase, StepPhase
@@ -20,9 +20,12 @@ ORDERED = {
     "spec.steps",
     "spec.steps[].read.paths",
     "spec.steps[].exec.command",
+    "spec.steps[].chat.models",
+    "spec.steps[].chat.messages",
     "spec.steps[].embed.texts",
     "spec.steps[].embed.paths",
     "spec.device.classes",
+    "spec.fallback",
     "status.device.considered",
 }
 
@@ -36,7 +39,9 @@ def test_every_field_is_described_in_a_sentence(path: str, node: dict[str, Any])
 
 @pytest.mark.parametrize(("path", "node"), EVERY_NODE)
 def test_every_value_is_bounded(path: str, node: dict[str, Any]) -> None:
-    match node["type"]:
+    match kind_of(node):
+        case "int-or-string":
+            assert {"maxLength", "minimum", "maximum"} <= node.keys()
         case "string" if path not in ("apiVersion", "kind"):
             assert "maxLength" in node or "enum" in node or node.get("format") == "date-time"
         case "array":
@@ -50,10 +55,20 @@ def test_every_value_is_bounded(path: str, node: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("path", "node"), EVERY_NODE)
 def test_only_types_that_the_api_conventions_allow(path: str, node: dict[str, Any]) -> None:
-    assert node["type"] in ("object", "array", "string", "integer"), f"{path}: a float or a boolean"
+    assert kind_of(node) in ("object", "array", "string", "integer", "boolean", "int-or-string"), f"{path}: a float"
 
 
-@pytest.mark.parametrize(("path", "node"), [each for each in EVERY_NODE if each.values[1]["type"] == "array"])
+BOOLEANS = {"spec.steps[].continueOnError", "spec.steps[].chat.requireAll"}
+
+
+@pytest.mark.parametrize(("path", "node"), [each for each in EVERY_NODE if kind_of(each.values[1]) == "boolean"])
+def test_a_boolean_stands_only_where_no_third_answer_can_ever_come(path: str, node: dict[str, Any]) -> None:
+    """The API conventions want an enum wherever a choice may grow; and what a boolean means when left out must be said."""
+    assert path in BOOLEANS
+    assert "Left out, " in node["description"]
+
+
+@pytest.mark.parametrize(("path", "node"), [each for each in EVERY_NODE if kind_of(each.values[1]) == "array"])
 def test_a_list_with_an_order_is_atomic_and_no_other_is(path: str, node: dict[str, Any]) -> None:
     """Equality in CEL ignores the order of `set` and `map` lists, so steps could be reordered behind immutability."""
     assert (node["x-kubernetes-list-type"] == "atomic") == (path in ORDERED)
@@ -99,7 +114,11 @@ def test_conditions_are_metav1() -> None:
 
 def test_every_spec_field_has_its_immutability_rule() -> None:
     spec = schema(load(constants.TASK_PLURAL), "spec")
-    rules = {rule["fieldPath"].removeprefix("."): " ".join(rule["rule"].split()) for rule in spec["x-kubernetes-validations"]}
+    rules = {
+        rule["fieldPath"].removeprefix("."): " ".join(rule["rule"].split())
+        for rule in spec["x-kubernetes-validations"]
+        if "oldSelf" in rule["rule"]
+    }
     assert rules == {
         name: f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
         for name in spec["properties"]
@@ -113,7 +132,7 @@ def test_the_final_phases_in_the_rule_are_the_terminal_ones() -> None:
 
 
 def test_the_one_kind_rule_lists_every_kind() -> None:
-    (rule,) = schema(load(constants.TASK_PLURAL), "spec", "steps")["items"]["x-kubernetes-validations"]
+    rule, _ = schema(load(constants.TASK_PLURAL), "spec", "steps")["items"]["x-kubernetes-validations"]
     for kind in STEP_KINDS:
         assert f"has(self.{kind})" in rule["rule"]
         assert kind in rule["message"]
@@ -129,6 +148,6 @@ def test_printer_columns_show_one_scalar_each() -> None:
     version = load(constants.TASK_PLURAL)["spec"]["versions"][0]
     columns = version["additionalPrinterColumns"]
     assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Reason", "Progress", "Device", "Attempt", "Age"]
-    assert [c["name"] for c in columns if c.get("priority") == 1] == ["Models", "Tokens", "Node", "Trace"]
-    scalars = {f".{path}" for path, node in nodes(schema(load(constants.TASK_PLURAL))) if node["type"] in ("string", "integer")}
+    assert [c["name"] for c in columns if c.get("priority") == 1] == ["Models", "Tokens", "Cost", "Node", "Trace"]
+    scalars = {f".{path}" for path, node in nodes(schema(load(constants.TASK_PLURAL))) if kind_of(node) in ("string", "integer")}
     assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}

@@ -62,6 +62,24 @@ def _closed_with(spec: dict[str, Any]) -> None:
     del spec["properties"]["steps"]["items"]["properties"]["plugin"]["properties"]["with"]["x-kubernetes-preserve-unknown-fields"]
 
 
+def _number_only(spec: dict[str, Any]) -> None:
+    timeout = spec["properties"]["steps"]["items"]["properties"]["timeoutSeconds"]
+    del timeout["x-kubernetes-int-or-string"]
+
+
+def _unbounded_number(spec: dict[str, Any]) -> None:
+    del spec["properties"]["workspace"]["properties"]["sizeLimit"]["maximum"]
+
+
+def _closed_schema(spec: dict[str, Any]) -> None:
+    chat = spec["properties"]["steps"]["items"]["properties"]["chat"]["properties"]
+    del chat["responseSchema"]["x-kubernetes-preserve-unknown-fields"]
+
+
+def _yes_or_no(spec: dict[str, Any]) -> None:
+    spec["properties"]["steps"]["items"]["properties"]["continueOnError"]["type"] = "string"
+
+
 @pytest.mark.parametrize(
     ("spoil", "path"),
     [
@@ -73,6 +91,10 @@ def _closed_with(spec: dict[str, Any]) -> None:
         pytest.param(_other_pattern, "spec.inputs[].name: pattern", id="pattern"),
         pytest.param(_optional, "spec.steps[].write: required", id="required"),
         pytest.param(_map_value, "spec.params{}: maxLength", id="value of a map"),
+        pytest.param(_number_only, "spec.steps[].timeoutSeconds: x-kubernetes-int-or-string is None", id="union"),
+        pytest.param(_unbounded_number, "spec.workspace.sizeLimit: maximum is None", id="bound of one side of a union"),
+        pytest.param(_closed_schema, "spec.steps[].chat.responseSchema: x-kubernetes-preserve", id="free-form object"),
+        pytest.param(_yes_or_no, "spec.steps[].continueOnError: type is 'string'", id="boolean"),
         pytest.param(_closed_with, "spec.steps[].plugin.with: x-kubernetes-preserve", id="open object"),
     ],
 )
