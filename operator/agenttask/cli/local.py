@@ -176,7 +176,7 @@ def _references(step: Step) -> Iterator[tuple[str, str, SecretKeyRef]]:
         if header.secret_key_ref is not None:
             yield f"fetch.headers[{position}]", header.name, header.secret_key_ref
     if step.git is not None and step.git.clone is not None and step.git.clone.credentials is not None:
-        yield "git.clone.credentials", "git", step.git.clone.credentials
+        yield "git.clone.credentials", "credentials", step.git.clone.credentials
 
 
 def secret_variable(reference: SecretKeyRef) -> str:

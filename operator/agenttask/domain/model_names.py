@@ -13,10 +13,11 @@ def models_named(spec: AgentTaskSpec) -> tuple[str, ...]:
     A third party's step names its model in the field `model` of `with`; a model that is chosen by a template cannot be
     resolved before the pod exists, so there it is no name.
     """
-    return tuple(dict.fromkeys(name for step in spec.steps for name in _of_step(step)))
+    return tuple(dict.fromkeys(name for step in spec.steps for name in models_of_step(step)))
 
 
-def _of_step(step: Step) -> Iterator[str]:
+def models_of_step(step: Step) -> Iterator[str]:
+    """The names that one step has; one may come twice."""
     if step.chat is not None:
         yield from step.chat.models if step.chat.model is None else (step.chat.model,)
     if step.embed is not None:

@@ -1,0 +1,45 @@
+"""Which finished steps a new version of a task may take over from the run before: `agenttask run --watch`.
+
+A step is the same when nothing that it could see is another: its own definition, the params, the models that it names,
+the inputs (where its kind can read files), and every step that it needs, directly or through others.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from agenttask.api.document import ModelDocument, TaskDocument
+from agenttask.api.steps import Step
+from agenttask.domain.graph import StepGraph
+from agenttask.domain.model_names import models_of_step
+
+_NEVER_READS_FILES = ("chat", "write", "retrieve", "fetch")
+
+
+def unchanged_steps(before: TaskDocument, after: TaskDocument, *, inputs_changed: bool) -> frozenset[str]:
+    """The names of steps that would do the same again; both documents are valid."""
+    if before.spec.params != after.spec.params or before.spec.pod.env != after.spec.pod.env:
+        return frozenset()
+    old = {step.name: step for step in before.spec.steps}
+    graphs = StepGraph(before.spec.steps), StepGraph(after.spec.steps)
+    models = _by_name(before.models), _by_name(after.models)
+    same: set[str] = set()
+    for index in _in_order(graphs[1], after.spec.steps):
+        step = after.spec.steps[index]
+        needs = {graphs[1].names[need] for need in graphs[1].needs(index)}
+        if (
+            old.get(step.name) == step
+            and needs == {graphs[0].names[need] for need in graphs[0].needs(graphs[0].names.index(step.name))}
+            and needs <= same
+            and not (inputs_changed and step.kind not in _NEVER_READS_FILES)
+            and all(models[0].get(name) == models[1].get(name) for name in models_of_step(step))
+        ):
+            same.add(step.name)
+    return frozenset(same)
+
+
+def _in_order(graph: StepGraph, steps: Sequence[Step]) -> Sequence[int]:
+    """Needs before those that need them."""
+    return sorted(range(len(steps)), key=lambda index: len(graph.ancestors(index)))
+
+
+def _by_name(models: Sequence[ModelDocument]) -> Mapping[str, ModelDocument]:
+    return {model.name: model for model in models}
