@@ -56,6 +56,8 @@ class Completion(Struct, frozen=True, kw_only=True):
     usage: Usage
     finish_reason: str = "stop"
     model: str = ""
+    agent_model: str = ""
+    """The AgentModel that answered, set where it has fallbacks."""
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
@@ -65,6 +67,8 @@ class Chunk(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     finish_reason: str | None = None
     model: str = ""
+    agent_model: str = ""
+    """The AgentModel that answers, set where it has fallbacks."""
 
 
 class Embeddings(Struct, frozen=True, kw_only=True):

@@ -1,14 +1,38 @@
-"""The models of one task: a client each, made when a step first asks, counted and observed, closed at the end."""
+"""The models of one task: a client each, made when a step first asks, and closed at the end.
+
+Around a plugin's client stand, from outside: observation, fallback, circuit breaker, retry, limits. Breakers and limits
+are the process's (`llm/endpoints.py`), everything else is the task's.
+"""
 
 import contextlib
 import difflib
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Self
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
-from agenttask.plugin.llm import ChatRequest, Chunk, ClientContext, Completion, Embeddings, LLMClient, LLMClientFactory, Usage
+from agenttask.api.model import Limits
+from agenttask.plugin.llm import (
+    ChatRequest,
+    Chunk,
+    ClientContext,
+    Completion,
+    CountsTokens,
+    Embeddings,
+    LLMClient,
+    LLMClientFactory,
+    Usage,
+)
+from agenttask.runner.llm.breaking import BreakerClient
+from agenttask.runner.llm.endpoints import Endpoints
+from agenttask.runner.llm.falling_back import Fallback, FallbackClient
+from agenttask.runner.llm.limiting import LimitedClient
+from agenttask.runner.llm.pricing import Bill, PricedClient
+from agenttask.runner.llm.retrying import RetryingClient
+from agenttask.runner.llm.stopwatch import Stopwatch
+from agenttask.runner.llm.stream import closing
 from agenttask.runner.observer import Observer, Operation
 
 
@@ -22,37 +46,91 @@ class Models:
         factory: Callable[[str], LLMClientFactory],
         context: Callable[[ModelDocument], ClientContext],
         observer: Observer,
+        endpoints: Endpoints,
+        log: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self._documents = {document.name: document for document in documents}
         self._factory = factory
         self._context = context
         self._observer = observer
+        self._endpoints = endpoints
+        self._log = log
         self._clock = clock
-        self._clients: dict[str, LLMClient] = {}
+        self._random = random
+        self._stopwatch = Stopwatch(clock)
+        self._plugins: dict[str, LLMClient] = {}
+        """As the factories made them."""
+        self._alone: dict[str, LLMClient] = {}
+        """Each with everything around it but its fallbacks."""
+        self._whole: dict[str, LLMClient] = {}
         self._calls = 0
+        self._bill = Bill()
         self.usage = Usage()
+
+    @property
+    def cost_text(self) -> str:
+        """What the calls cost so far, as `0.0123 USD`; '' where no model has prices."""
+        return self._bill.text
 
     def for_step(self, step: str) -> Callable[[str], LLMClient]:
         """What a step asks for its models; calls are observed under its name."""
-        return lambda name: ObservedClient(self, self._client(name), self._documents[name], step)
+
+        def model(name: str) -> LLMClient:
+            client = self._client(name)
+            plugin = self._plugins[name]
+            if isinstance(plugin, CountsTokens):
+                return CountingClient(self, client, self._documents[name], step, plugin)
+            return ObservedClient(self, client, self._documents[name], step)
+
+        return model
 
     def _client(self, name: str) -> LLMClient:
+        """With its fallbacks."""
+        if name not in self._whole:
+            client = self._without_fallback(name)
+            others = [other for other in dict.fromkeys(self._documents[name].fallback) if other != name]
+            if others:
+                client = FallbackClient(
+                    Fallback(name=name, client=client),
+                    [Fallback(name=other, client=self._without_fallback(other)) for other in others],
+                    log=self._logger(name),
+                )
+            self._whole[name] = client
+        return self._whole[name]
+
+    def _without_fallback(self, name: str) -> LLMClient:
+        if name not in self._alone:
+            self._alone[name] = self._wrapped(self._document(name))
+        return self._alone[name]
+
+    def _wrapped(self, document: ModelDocument) -> LLMClient:
+        client = self._factory(document.client)(document, self._context(document))
+        self._plugins[document.name] = client
+        log = self._logger(document.name)
+        if document.limits != Limits():
+            client = LimitedClient(client, self._endpoints.limits(document), stopwatch=self._stopwatch, log=log)
+        client = RetryingClient(client, document, stopwatch=self._stopwatch, random=self._random, log=log)
+        client = BreakerClient(client, document.name, self._endpoints.breaker(document))
+        return client if document.prices is None else PricedClient(client, document.prices, self._bill)
+
+    def _document(self, name: str) -> ModelDocument:
         if name not in self._documents:
             known = ", ".join(sorted(self._documents)) or "none"
             near = difflib.get_close_matches(name, self._documents, n=1)
             raise InvalidTask("", f"there is no AgentModel {name!r}; there are: {known}{f'; did you mean {near[0]!r}?' if near else ''}")
-        if name not in self._clients:
-            document = self._documents[name]
-            self._clients[name] = self._factory(document.client)(document, self._context(document))
-        return self._clients[name]
+        return self._documents[name]
+
+    def _logger(self, name: str) -> Callable[[str], None]:
+        return lambda message: self._log(f"model {name}", message)
 
     async def aclose(self) -> None:
         """Close every client; an error of one does not keep the others open."""
         async with contextlib.AsyncExitStack() as stack:
-            for client in self._clients.values():
+            for client in self._plugins.values():
                 stack.push_async_callback(client.aclose)
-            self._clients = {}
+            self._plugins, self._alone, self._whole = {}, {}, {}
 
     def begin(self, step: str, model: ModelDocument, operation: Operation, max_tokens: int | None = None) -> "Call":
         """A call starts."""
@@ -112,18 +190,14 @@ class ObservedClient:
             call.answered(completion.usage, completion.finish_reason, completion.model)
             return completion
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """The answer piece by piece."""
         with self._models.begin(self._step, self._model, "chat", request.max_tokens) as call:
-            chunks = self._inner.stream(request)
-            try:
+            async with closing(self._inner.stream(request)) as chunks:
                 async for chunk in chunks:
                     if chunk.usage is not None:
                         call.answered(chunk.usage, chunk.finish_reason, chunk.model)
                     yield chunk
-            finally:
-                if isinstance(chunks, AsyncGenerator):  # closing it ends the call where it stands
-                    await chunks.aclose()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """One vector a text."""
@@ -134,6 +208,18 @@ class ObservedClient:
 
     async def aclose(self) -> None:
         """The client belongs to the task, not to the step."""
+
+
+class CountingClient(ObservedClient):
+    """For a plugin's client that can count tokens: the ability is passed on, uncounted and unlimited."""
+
+    def __init__(self, models: Models, inner: LLMClient, model: ModelDocument, step: str, counter: CountsTokens) -> None:
+        super().__init__(models, inner, model, step)
+        self._counter = counter
+
+    async def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """How many tokens each text has."""
+        return await self._counter.count_tokens(texts)
 
 
 def credential_of(document: ModelDocument, credentials: Mapping[str, str]) -> str | None:

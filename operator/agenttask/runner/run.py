@@ -32,6 +32,7 @@ from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
 from agenttask.runner.devices import torch_device
 from agenttask.runner.engines import Engines
 from agenttask.runner.files import TaskFiles
+from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models, credential_of
 from agenttask.runner.observer import Observer
@@ -63,6 +64,8 @@ class Station(Struct, frozen=True, kw_only=True):
     channel: ReportChannel
     log: Callable[[str, str], None]
     """A line: what it is about, and what happened."""
+    endpoints: Endpoints | None = None
+    """Breakers and limits that all tasks of the process share; None: this run has its own."""
     http_traces: tuple[aiohttp.TraceConfig, ...] = ()
     step_environment: Callable[[], Mapping[str, str]] = dict
     """What the trace adds to a step's environment; asked after `step_started`."""
@@ -259,6 +262,8 @@ class TaskRun:
             factory=self._station.plugins.llm_clients.choose,
             context=context,
             observer=self._station.observer,
+            endpoints=self._station.endpoints or Endpoints(log=self._station.log, clock=self._station.clock),
+            log=self._station.log,
             clock=self._station.clock,
         )
         self._close_with("connections", session.aclose)

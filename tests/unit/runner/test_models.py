@@ -12,6 +12,7 @@ from agenttask.api.errors import InvalidTask, ModelUnavailable, UnknownPlugin
 from agenttask.api.model import LocalModel
 from agenttask.plugin.llm import ChatRequest, ClientContext, LLMClient, Message, Usage
 from agenttask.runner.engines import Engines
+from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.models import Models, credential_of
 from agenttask.runner.observer import NullObserver
 from agenttask.runner.session import SharedSession
@@ -63,6 +64,8 @@ def models(observer: NullObserver, made: list[LLMClient] | None = None, client: 
         factory=chosen.llm_clients.choose,
         context=context,
         observer=observer,
+        endpoints=Endpoints(log=lambda _about, _what: None, clock=lambda: 0.0),
+        log=lambda _about, _what: None,
         clock=lambda: 0.0,
     )
 
