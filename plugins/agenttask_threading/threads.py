@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 
 from agenttask.api.errors import Interrupted
 from agenttask.plugin.threading import ThreadingLimits, ThreadingState, WorkKind
+from agenttask_threading.importable import name_of
+from agenttask_threading.kinds import declared
 
 T = TypeVar("T")
 MAX_THREADS: Final = 32
@@ -44,11 +46,12 @@ class AsyncThreads:
         """`function(*args)`; context variables are those of the caller.
 
         Raises:
+            TypeError: `kind` is none of ours.
             Interrupted: the strategy is draining; the function did not start.
         """
         if self._draining:
             raise self._interrupted(function)
-        on_loop = kind is WorkKind.ASYNC_IO or inspect.iscoroutinefunction(function)
+        on_loop = declared(kind, function) is WorkKind.ASYNC_IO
         result: T = await (self._on_loop(function, *args) if on_loop else self._on_thread(function, *args))
         return result
 
@@ -92,4 +95,4 @@ class AsyncThreads:
 
     @staticmethod
     def _interrupted(function: Callable[..., Any]) -> Interrupted:
-        return Interrupted(f"{getattr(function, '__qualname__', repr(function))} did not run: the runner is stopping")
+        return Interrupted(f"{name_of(function)} did not run: the runner is stopping")

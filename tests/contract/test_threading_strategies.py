@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.fakes.computing import fail, square
 
 from agenttask.api.errors import Interrupted
-from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy, WorkKind
+from agenttask.plugin.gathering import Call, Failed, gather
+from agenttask.plugin.threading import ThreadingLimits, ThreadingState, ThreadingStrategy, WorkKind
 from agenttask_threading import agenttask_threading_strategies
 from agenttask_threading.threads import thread_count
 
@@ -18,17 +20,9 @@ OFF_LOOP = [WorkKind.BLOCKING_IO, WorkKind.NATIVE_CPU, WorkKind.PYTHON_CPU]
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
 
 
-def square(number: int) -> int:
-    return number * number
-
-
-def fail() -> None:
-    raise KeyError("mine")
-
-
 @pytest.fixture(params=sorted(STRATEGIES))
 async def strategy(request: pytest.FixtureRequest) -> AsyncIterator[ThreadingStrategy]:
-    made = STRATEGIES[request.param](ThreadingLimits(max_workers=2))
+    made = STRATEGIES[request.param](ThreadingLimits(max_workers=2, max_processes=2))
     yield made
     await made.drain(5)
 
@@ -163,6 +157,62 @@ async def test_a_cancelled_caller_is_cancelled_and_not_interrupted(strategy: Thr
         await queued
     release.set()
     await asyncio.gather(*running)
+
+
+async def test_a_kind_that_is_none_is_refused(strategy: ThreadingStrategy):
+    with pytest.raises(TypeError, match="square: 'gpu' is no kind of work; declare one of async-io, blocking-io, native-cpu, python-cpu"):
+        await strategy.run("gpu", square, 2)  # type: ignore[arg-type]  # what a plugin may do all the same
+
+
+async def test_the_state_tells_what_runs_and_what_waits(strategy: ThreadingStrategy):
+    release = threading.Event()
+    assert strategy.state == ThreadingState()
+    calls = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 30)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert strategy.state == ThreadingState(queued=1, threads=2)
+    release.set()
+    await asyncio.gather(*calls)
+    assert strategy.state == ThreadingState()
+
+
+async def test_a_call_that_fails_takes_nothing_from_the_others(strategy: ThreadingStrategy):
+    calls = [
+        Call(kind=WorkKind.BLOCKING_IO, function=square, args=(2,)),
+        Call(kind=WorkKind.PYTHON_CPU, function=fail),
+        Call(kind=WorkKind.PYTHON_CPU, function=square, args=(3,)),
+        Call(kind=WorkKind.ASYNC_IO, function=square, args=(4,)),
+    ]
+    first, second, third, fourth = await gather(strategy, calls)
+    assert (first, third) == (4, 9)
+    assert isinstance(second, Failed)
+    assert repr(second.error) == "KeyError('mine')"
+    assert isinstance(fourth, Failed)
+    assert isinstance(fourth.error, TypeError)
+
+
+async def test_a_gather_of_nothing_is_nothing_and_a_cancelled_one_cancels_its_calls(strategy: ThreadingStrategy):
+    assert await gather(strategy, []) == []
+    ended = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    gathering = asyncio.create_task(gather(strategy, [Call(kind=WorkKind.ASYNC_IO, function=endless)]))
+    await asyncio.sleep(0.01)
+    gathering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gathering
+    assert ended.is_set()
+
+
+async def test_nothing_is_started_before_it_is_needed(strategy: ThreadingStrategy):
+    before = threading.active_count()
+    await strategy.run(WorkKind.ASYNC_IO, asyncio.sleep, 0)
+    assert threading.active_count() == before
+    assert strategy.state == ThreadingState()
 
 
 @pytest.mark.parametrize(
