@@ -163,7 +163,10 @@ class TaskRun:
         spec, station = self._document.spec, self._station
         graph = validate(spec, step_kinds=station.plugins.step_kinds.names)
         strategy = station.plugins.threading_strategies.choose(spec.execution.threading)
-        threads = strategy(ThreadingLimits(cpus=station.settings.cpus, max_workers=station.settings.max_workers))
+        limits = ThreadingLimits(
+            cpus=station.settings.cpus, max_workers=station.settings.max_workers, max_processes=station.settings.max_processes
+        )
+        threads = strategy(limits)
         self._close_with("threads", lambda: threads.drain(_DRAIN_SECONDS))
         kinds = {name: station.plugins.step_kinds.choose(name)() for name in {step.kind for step in spec.steps}}
         station.observer.run_started(self._document)

@@ -4,25 +4,35 @@
 itself: there, `PYTHONPATH` or `LD_PRELOAD` would put the task's code beside the model credentials.
 """
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
 
 from agenttask.api.errors import InvalidTask
 from agenttask.api.task import AgentTaskSpec
+from agenttask.domain.nearest import quoted
 
 DEFAULT_CPU_THREADS = 4
+DEFAULT_GPU_MEMORY_FRACTION = 0.8
 DEVICE_TYPES = ("auto", "cpu", "cuda")
 _LARGEST = 256
+_MOST_PROCESSES = 64
+_DIGITS = 9
+"""Python takes its time with a number of a million digits."""
+_FRACTION = re.compile(r"(0?\.[0-9]{1,6}|0|1(\.0{1,6})?)", re.ASCII)
 
 
 class RunnerSettings(Struct, frozen=True, kw_only=True):
-    """What one run honours; `max_workers` None leaves the size to the threading strategy."""
+    """What one run honours; `max_workers` and `max_processes` None leave the size to the threading strategy."""
 
     device_type: str = "auto"
     """`auto` follows the device class that placement chose."""
     cpu_threads: int = DEFAULT_CPU_THREADS
     max_workers: int | None = None
+    max_processes: int | None = None
+    gpu_memory_fraction: float = DEFAULT_GPU_MEMORY_FRACTION
+    """Of a GPU's memory, what the engines of this run may take together."""
     max_concurrent_steps: int = 10
     grace_seconds: int = 20
     """How long a stopped run may take to end its steps; the pod's own grace period must be longer."""
@@ -50,6 +60,8 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         device_type=device,
         cpu_threads=execution.cpu_threads or _number(merged, "CPU_THREADS") or DEFAULT_CPU_THREADS,
         max_workers=execution.max_workers or _number(merged, "MAX_WORKERS"),
+        max_processes=execution.max_processes or _number(merged, "MAX_PROCESSES", largest=_MOST_PROCESSES),
+        gpu_memory_fraction=_share(execution.gpu_memory_percent) or _fraction(merged, "GPU_MEMORY_FRACTION") or DEFAULT_GPU_MEMORY_FRACTION,
         max_concurrent_steps=execution.max_concurrent_steps,
         grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or 20,
         cpus=cpus,
@@ -57,10 +69,23 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
     )
 
 
-def _number(environ: Mapping[str, str], name: str) -> int | None:
+def _number(environ: Mapping[str, str], name: str, *, largest: int = _LARGEST) -> int | None:
     raw = environ.get(name, "")
     if not raw:
         return None
-    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw) <= _LARGEST:
-        raise InvalidTask(name, f"{raw!r} is no whole number from 1 to {_LARGEST}")
+    if not raw.isascii() or not raw.isdigit() or len(raw) > _DIGITS or not 1 <= int(raw) <= largest:
+        raise InvalidTask(name, f"{quoted(raw)} is no whole number from 1 to {largest}")
     return int(raw)
+
+
+def _fraction(environ: Mapping[str, str], name: str) -> float | None:
+    raw = environ.get(name, "")
+    if not raw:
+        return None
+    if not _FRACTION.fullmatch(raw) or not float(raw) > 0:
+        raise InvalidTask(name, f"{quoted(raw)} is no decimal above 0 and up to 1, as 0.8")
+    return float(raw)
+
+
+def _share(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100

@@ -66,6 +66,26 @@ def test_execution_wins_over_the_pods_variables_and_those_over_the_environment()
     assert (plain.cpu_threads, plain.max_workers, plain.device_type, plain.grace_seconds) == (4, None, "auto", 20)
 
 
+def test_processes_and_the_share_of_a_gpu_follow_the_same_order() -> None:
+    environ = {"MAX_PROCESSES": "2", "GPU_MEMORY_FRACTION": "0.5"}
+    variables = {"env": [{"name": "MAX_PROCESSES", "value": "3"}, {"name": "GPU_MEMORY_FRACTION", "value": ".25"}]}
+    found = [
+        read_settings(task, given, cpus=8, memory_bytes=None)
+        for task, given in [
+            (spec(), {}),
+            (spec(), environ),
+            (spec(pod=variables), environ),
+            (spec(pod=variables, execution={"maxProcesses": 5, "gpuMemoryPercent": 90}), environ),
+        ]
+    ]
+    assert [(each.max_processes, each.gpu_memory_fraction) for each in found] == [(None, 0.8), (2, 0.5), (3, 0.25), (5, 0.9)]
+
+
+@pytest.mark.parametrize(("raw", "fraction"), [("1", 1.0), ("1.0", 1.0), ("0.01", 0.01), ("", 0.8)])
+def test_a_share_is_above_0_and_up_to_1(raw: str, fraction: float) -> None:
+    assert read_settings(spec(), {"GPU_MEMORY_FRACTION": raw}, cpus=1, memory_bytes=None).gpu_memory_fraction == fraction
+
+
 @pytest.mark.parametrize(("cpus", "wanted", "threads"), [(1, 4, 1), (2, 4, 1), (4, 4, 3), (16, 4, 4)])
 def test_one_processor_stays_with_the_event_loop(cpus: int, wanted: int, threads: int) -> None:
     assert read_settings(spec(execution={"cpuThreads": wanted}), {}, cpus=cpus, memory_bytes=None).torch_threads == threads
@@ -77,6 +97,13 @@ def test_one_processor_stays_with_the_event_loop(cpus: int, wanted: int, threads
         ({"CPU_THREADS": "many"}, "CPU_THREADS: 'many' is no whole number from 1 to 256"),
         ({"MAX_WORKERS": "0"}, "MAX_WORKERS: '0' is no whole"),
         ({"MAX_WORKERS": "²"}, "MAX_WORKERS: '²' is no whole"),
+        ({"MAX_WORKERS": "9" * 100_000}, "MAX_WORKERS: '9999"),
+        ({"MAX_PROCESSES": "65"}, "MAX_PROCESSES: '65' is no whole number from 1 to 64"),
+        ({"GPU_MEMORY_FRACTION": "0"}, "GPU_MEMORY_FRACTION: '0' is no decimal above 0 and up to 1, as 0.8"),
+        ({"GPU_MEMORY_FRACTION": "0.0"}, "GPU_MEMORY_FRACTION: '0.0' is no decimal"),
+        ({"GPU_MEMORY_FRACTION": "1.1"}, "GPU_MEMORY_FRACTION: '1.1' is no decimal"),
+        ({"GPU_MEMORY_FRACTION": "80%"}, "GPU_MEMORY_FRACTION: '80%' is no decimal"),
+        ({"GPU_MEMORY_FRACTION": "nan"}, "GPU_MEMORY_FRACTION: 'nan' is no decimal"),
         ({"DEVICE_TYPE": "gpu0"}, "DEVICE_TYPE: 'gpu0' is none of auto, cpu, cuda"),
     ],
 )
