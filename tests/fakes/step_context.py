@@ -1,7 +1,7 @@
 """A step context over a folder: real files without the runner's rules beyond "below this folder", work on one thread."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ class FolderFiles:
         target = self.writable(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
+        return target
+
+    async def write_stream(self, path: str, chunks: AsyncIterator[bytes]) -> Path:
+        target = self.writable(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole = b"".join([chunk async for chunk in chunks])
+        target.write_bytes(whole)
         return target
 
 

@@ -1,6 +1,6 @@
 """Step kinds: what one step does, with what the runner lends it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,6 +102,14 @@ class Files(Protocol):
         """Write a file below the workspace atomically (temporary file, rename); folders are made."""
         ...
 
+    async def write_stream(self, path: str, chunks: AsyncIterator[bytes]) -> Path:
+        """As `write_text`, with bytes as they come; nothing is left of a stream that breaks off.
+
+        Raises:
+            StepFailed: outside of the workspace, or the disk does not take it.
+        """
+        ...
+
 
 class Locks(Protocol):
     """Locks of one task by path: whoever writes a file, a folder or a git repository holds it meanwhile."""
@@ -135,7 +143,10 @@ class StepContext(Struct, frozen=True, kw_only=True):
     locks: Locks
     policy: Policy
     session: Callable[[], aiohttp.ClientSession]
-    """The run's HTTP session (HTTP/2 where the server has it); made at the first call."""
+    """The run's HTTP session (HTTP/2 where the server has it); made at the first call.
+
+    `fetch` asks it for URLs with a checked address as their host; the name is in the header `Host` and in `server_hostname`.
+    """
 
 
 class StepKind(Protocol):

@@ -8,9 +8,10 @@ The last part of a path is opened without following a symlink, and only a regula
 
 import contextlib
 import os
+import secrets
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiofiles
@@ -89,6 +90,23 @@ class TaskFiles:
             raise StepFailed(f"{path!r} cannot be written as UTF-8: half of a surrogate pair at character {error.start}") from error
         except OSError as error:
             raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
+        return target
+
+    async def write_stream(self, path: str, chunks: AsyncIterator[bytes]) -> Path:
+        """Write below the workspace as it comes, to a temporary file that takes the name when all is there."""
+        target = self._places.writable(path)
+        temporary = target.parent / f".agenttask-{secrets.token_hex(8)}.tmp"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            async with aiofiles.open(temporary, "xb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, _MODE)) as file:
+                async for chunk in chunks:
+                    await file.write(chunk)
+                os.fchmod(file.fileno(), _MODE)
+            temporary.replace(target)
+        except OSError as error:
+            raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
         return target
 
     def _shown(self, place: Place, rest: str) -> Path:
