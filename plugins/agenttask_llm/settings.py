@@ -1,9 +1,13 @@
 """What a client needs from its AgentModel, checked with the field's name in the error."""
 
-from collections.abc import Collection
+import re
+import ssl
+from collections.abc import Collection, Mapping
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
+
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 def field_of(model: ModelDocument, field: str) -> str:
@@ -42,3 +46,57 @@ def number(model: ModelDocument, name: str, default: float, *, largest: float) -
     if not 0 <= value <= largest:
         raise InvalidTask(field_of(model, f"parameters[{name!r}]"), f"{raw!r} is no number from 0 to {largest:g}")
     return value
+
+
+def one_of(model: ModelDocument, name: str, known: Collection[str], default: str) -> str:
+    """A parameter that is one of these words.
+
+    Raises:
+        InvalidTask: it is none.
+    """
+    value = model.parameters.get(name, default)
+    if value not in known:
+        raise InvalidTask(field_of(model, f"parameters[{name!r}]"), f"{value!r} is none of {', '.join(known)}")
+    return value
+
+
+def checked_credential(model: ModelDocument, credential: str | None) -> str | None:
+    """The credential as a header takes it: Secrets made from files end with a line break.
+
+    Raises:
+        InvalidTask: no header takes it.
+    """
+    stripped = credential.strip() if credential else None
+    if stripped and not (stripped.isascii() and stripped.isprintable()):
+        raise InvalidTask(
+            field_of(model, "credentials"), "the credential has characters that no HTTP header takes; look at the Secret's key"
+        )
+    return stripped
+
+
+def checked_headers(model: ModelDocument) -> Mapping[str, str]:
+    """The model's own headers.
+
+    Raises:
+        InvalidTask: a name or a value that HTTP does not know.
+    """
+    for name, value in model.headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise InvalidTask(field_of(model, f"headers[{name!r}]"), "no name of an HTTP header")
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidTask(field_of(model, f"headers[{name!r}]"), f"{value!r} has characters that no HTTP header takes")
+    return model.headers
+
+
+def trusted(model: ModelDocument) -> ssl.SSLContext | bool:
+    """Whom to trust: the bundle's authorities alone, or the system's (True).
+
+    Raises:
+        InvalidTask: the bundle cannot be read, or holds no certificate.
+    """
+    if model.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=model.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidTask(field_of(model, "caBundle"), f"{model.ca_file!r} is no readable bundle of PEM certificates: {error}") from error

@@ -6,6 +6,7 @@ Servers differ in what they leave out: `usage` may be null, `content` may be nul
 from msgspec import Struct
 
 from agenttask.plugin.llm import Usage
+from agenttask_llm.failures import WireError
 
 
 class WireUsage(Struct, frozen=True, kw_only=True):
@@ -29,13 +30,6 @@ class WireChoice(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
 
 
-class WireError(Struct, frozen=True, kw_only=True):
-    """What went wrong; `code` is a word or a number, as the server likes."""
-
-    message: str = ""
-    code: str | int | None = None
-
-
 class WireCompletion(Struct, frozen=True, kw_only=True):
     """An answer, or an event of one."""
 
@@ -57,14 +51,6 @@ class WireEmbeddings(Struct, frozen=True, kw_only=True):
 
     data: list[WireVector]
     usage: WireUsage | None = None
-
-
-class WireFailure(Struct, frozen=True, kw_only=True):
-    """The body of an error status, in the shapes that servers use."""
-
-    error: WireError | str | None = None
-    message: str | None = None
-    detail: str | None = None
 
 
 def usage_of(usage: WireUsage | None) -> Usage:

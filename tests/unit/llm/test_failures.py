@@ -4,15 +4,15 @@ import pytest
 from tests.fakes.models import model_document
 
 from agenttask.api.errors import ModelRejected, ModelUnavailable, RateLimited
-from agenttask_llm.failures import covered, failure_of, retry_after, stream_failure
-from agenttask_llm.wire import WireError
+from agenttask.domain.retry_after import retry_after
+from agenttask_llm.failures import WireError, covered, failure_of, stream_failure
 
 MODEL = model_document("openai", endpoint="http://models.test/v1")
 NOW = 1_700_000_000.0
 
 
 def failure(status: int, body: bytes = b"", headers=None, credential=None):
-    return failure_of(MODEL, status, headers or {}, body, credential=credential, now=NOW)
+    return failure_of(MODEL, MODEL.endpoint, "/chat/completions", status, headers or {}, body, credential=credential, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_rate_limit_carries_the_servers_wish():
     ids=["text", "number", "digits", "server", "word"],
 )
 def test_an_error_inside_a_stream_is_typed_too(error, kind):
-    assert type(stream_failure(MODEL, error, None)) is kind
+    assert type(stream_failure(MODEL, MODEL.endpoint, error, None)) is kind
 
 
 def test_covering_needs_a_credential():

@@ -11,7 +11,7 @@ from tests.fakes.models import ask, client_context, model_document
 
 from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable, RateLimited
 from agenttask.api.model import Timeouts
-from agenttask_llm import openai
+from agenttask_llm import endpoint as http
 from agenttask_llm.openai import OpenAIClient
 
 
@@ -170,7 +170,7 @@ async def test_a_message_without_content_is_an_empty_answer(server, session):
 
 
 async def test_an_endless_body_is_refused(server, session, monkeypatch):
-    monkeypatch.setattr(openai, "_BODY_BYTES", 1000)
+    monkeypatch.setattr(http, "_BODY_BYTES", 1000)
     server.behaviour.body = b" " * 100_000
     with pytest.raises(ModelRejected, match="more than 1000 bytes"):
         await client_of(server, session).chat(ask("x"))
