@@ -19,19 +19,28 @@ PREFIX_BYTES = 6
 """Five digits and a newline: the payload's length in bytes."""
 STEP_MESSAGE_CHARACTERS = 160
 ERROR_MESSAGE_CHARACTERS = 1024
+COST_CHARACTERS = 128
 
 StepCode = Literal["S", "F", "R", "K"]
 """Succeeded, Failed, Running, sKipped; a step that is not listed is pending."""
 
 
 class StepReport(Struct, frozen=True, array_like=True):
-    """One step by its index in the spec: [index, code, startedMs, durationMs, message]; times count from the run's start."""
+    """One step by its index in the spec, as an array; times count from the run's start.
+
+    New fields come last: a reader of another version skips what it does not know, and takes defaults for what is not there.
+    """
 
     index: Annotated[int, Meta(ge=0, lt=64)]
     code: StepCode
     started_ms: Annotated[int, Meta(ge=0)] = 0
     duration_ms: Annotated[int, Meta(ge=0)] = 0
     message: Annotated[str, Meta(max_length=STEP_MESSAGE_CHARACTERS)] = ""
+    tries: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    """With `retry` only; those of all items together."""
+    items_ended: Annotated[int, Meta(ge=0, le=10**6)] = 0
+    items: Annotated[int, Meta(ge=0, le=10**6)] = 0
+    """Of `forEach`."""
 
 
 class ErrorReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,11 +52,12 @@ class ErrorReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class UsageReport(Struct, frozen=True, array_like=True):
-    """Model calls, input tokens and output tokens so far."""
+    """Model calls, input tokens and output tokens so far, and what they cost, as `0.0123 USD`."""
 
     calls: Annotated[int, Meta(ge=0, le=2**53)] = 0
     input_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
     output_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    cost: Annotated[str, Meta(max_length=COST_CHARACTERS)] = ""
 
 
 class Report(
@@ -136,13 +146,15 @@ def shorten(text: str, limit: int) -> str:
 
 
 def _shorten(report: Report) -> Report:
-    """Messages within their bounds; step messages are dropped first where the whole would not fit."""
+    """Messages within their bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
     steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
     error = report.error
     if error is not None:
         error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
-    short = msgspec.structs.replace(report, steps=steps, error=error)
-    if PREFIX_BYTES + len(_encoder.encode(short)) > MAX_REPORT_BYTES:
-        bare = tuple(msgspec.structs.replace(step, message="") for step in steps)
-        short = msgspec.structs.replace(short, steps=bare)
+    usage = msgspec.structs.replace(report.usage, cost=shorten(report.usage.cost, COST_CHARACTERS))
+    short = msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
+    for dropped in ({"message": ""}, {"tries": 0, "items_ended": 0, "items": 0}):
+        if PREFIX_BYTES + len(_encoder.encode(short)) <= MAX_REPORT_BYTES:
+            break
+        short = msgspec.structs.replace(short, steps=tuple(msgspec.structs.replace(step, **dropped) for step in short.steps))
     return short

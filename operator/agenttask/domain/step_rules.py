@@ -37,7 +37,7 @@ def check_step(index: int, spec: AgentTaskSpec, graph: StepGraph) -> None:
     if step.exec is not None and step.exec.wait_file is not None:
         _check_seconds(step.exec.wait_file.timeout_seconds, f"{field}.exec.waitFile.timeoutSeconds", inside)
     for position, pattern in enumerate(step.keep_files):
-        _check_kept(pattern, f"{field}.keepFiles[{position}]", before)
+        _check_kept(pattern, f"{field}.keepFiles[{position}]", inside)
     literal = templates.LITERAL_FIELDS if step.plugin is None else ()
     for path, text in strings(step.config, config_field(index, step), literal=literal):
         templates.check(text, field=path, scope=inside)

@@ -57,6 +57,30 @@ class Log(NullObserver):
         """Why it will not start."""
         self.line(f"step {step.name}", f"skipped: {why}")
 
+    def step_taken(self, index: int, step: Step, *, attempt: int) -> None:  # noqa: ARG002 - the port's signature
+        """That it does not run."""
+        self.line(f"step {step.name}", f"ended in attempt {attempt}, does not run again")
+
+    def item_ended(
+        self,
+        index: int,  # noqa: ARG002 - the port's signature
+        step: Step,
+        item: int,
+        count: int,
+        *,
+        seconds: float,
+        error: AgentTaskError | None,
+    ) -> None:
+        """How one item went; its start is no line, as a step may have thousands."""
+        verdict = f"succeeded after {seconds:.3f} s" if error is None else f"failed after {seconds:.3f} s: {error}"
+        self.line(item_name(step.name, item), f"{verdict} ({count} items)" if error is None else verdict)
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:  # noqa: ARG002 - the port's signature
+        """What went wrong, and when it is tried again."""
+        limit = step.retry.limit + 1 if step.retry is not None else 1
+        about = f"step {step.name}" if item is None else item_name(step.name, item)
+        self.line(about, f"try {tries} of {limit} failed: {error}; the next in {pause:.1f} s")
+
     def model_call_started(
         self,
         call: int,
@@ -82,6 +106,11 @@ class Log(NullObserver):
         """Tokens and time of one call."""
         end = _usage(usage) if error is None else f"failed: {str(error) or type(error).__name__}"
         self.line(f"call {call}", f"{self._calls.pop(call, 'model')} took {seconds:.3f} s, {end}")
+
+
+def item_name(step: str, item: int) -> str:
+    """How the log calls an item; it counts from 1, as messages do."""
+    return f"step {step} item {item + 1}"
 
 
 def one_line(text: str) -> str:

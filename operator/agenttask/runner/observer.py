@@ -1,8 +1,9 @@
 """The port through which a run is watched: log, progress on a terminal and traces all hang here.
 
 Methods are called on the event loop, in the coroutine of what they are about: `step_started`, the step's model calls and
-`step_ended` share one asyncio task, so a context variable set in one is seen by the next. They must be quick and must
-not raise. Their arguments are types of `api` and `plugin` only, so that an observer needs no import of the runner.
+`step_ended` share one asyncio task, so a context variable set in one is seen by the next; so do `item_started`, the
+item's model calls and `item_ended`. They must be quick and must not raise. Their arguments are types of `api` and
+`plugin` only, so that an observer needs no import of the runner.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class Observer(Protocol):
         ...
 
     def step_started(self, index: int, step: Step) -> None:
-        """A step starts; its templates are not rendered yet."""
+        """A step starts: its first try, or item, has its turn."""
         ...
 
     def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
@@ -36,7 +37,23 @@ class Observer(Protocol):
         ...
 
     def step_skipped(self, index: int, step: Step, *, why: str) -> None:
-        """The step will not start, because another one failed or the run is stopping."""
+        """The step will not start: its `when` is false, another step failed, or the run is stopping."""
+        ...
+
+    def step_taken(self, index: int, step: Step, *, attempt: int) -> None:
+        """The step ended in an earlier attempt, and does not run."""
+        ...
+
+    def item_started(self, index: int, step: Step, item: int, count: int) -> None:
+        """An item of `forEach` has its turn; `item` counts from 0."""
+        ...
+
+    def item_ended(self, index: int, step: Step, item: int, count: int, *, seconds: float, error: AgentTaskError | None) -> None:
+        """The item ended or was cancelled."""
+        ...
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:
+        """A try failed, the `tries`-th of the step (of the item, where it is one), and another one follows in `pause` seconds."""
         ...
 
     def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
@@ -66,6 +83,18 @@ class NullObserver:
         """Nothing."""
 
     def step_skipped(self, index: int, step: Step, *, why: str) -> None:
+        """Nothing."""
+
+    def step_taken(self, index: int, step: Step, *, attempt: int) -> None:
+        """Nothing."""
+
+    def item_started(self, index: int, step: Step, item: int, count: int) -> None:
+        """Nothing."""
+
+    def item_ended(self, index: int, step: Step, item: int, count: int, *, seconds: float, error: AgentTaskError | None) -> None:
+        """Nothing."""
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:
         """Nothing."""
 
     def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
@@ -107,6 +136,26 @@ class Observers:
         """Tell all."""
         for observer in self._observers:
             observer.step_skipped(index, step, why=why)
+
+    def step_taken(self, index: int, step: Step, *, attempt: int) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.step_taken(index, step, attempt=attempt)
+
+    def item_started(self, index: int, step: Step, item: int, count: int) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.item_started(index, step, item, count)
+
+    def item_ended(self, index: int, step: Step, item: int, count: int, *, seconds: float, error: AgentTaskError | None) -> None:
+        """Tell all."""
+        for observer in reversed(self._observers):
+            observer.item_ended(index, step, item, count, seconds=seconds, error=error)
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.try_failed(index, step, item, tries=tries, error=error, pause=pause)
 
     def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
         """Tell all."""

@@ -16,6 +16,9 @@ class StepState(Struct):
     started: float
     ended: float | None = None
     message: str = ""
+    tries: int = 0
+    items_ended: int = 0
+    items: int = 0
 
 
 class Record:
@@ -38,15 +41,33 @@ class Record:
         """A step starts."""
         self._states[index] = StepState(code="R", started=self._clock())
 
-    def succeeded(self, index: int) -> float:
-        """A step is done; how many seconds it took."""
-        return self._end(index, "S", "")
+    def has_started(self, index: int) -> bool:
+        """Whether the step has a state."""
+        return index in self._states
 
-    def failed(self, index: int, error: AgentTaskError, *, cancelled: bool = False) -> float:
+    def tried(self, index: int) -> None:
+        """A try of a step with `retry`, or of one of its items."""
+        self._states[index].tries += 1
+
+    def items(self, index: int, count: int, *, ended: int) -> None:
+        """So many items a step has, and so many have ended."""
+        self._states[index].items, self._states[index].items_ended = count, ended
+
+    def succeeded(self, index: int, message: str = "") -> float:
+        """A step is done; how many seconds it took."""
+        return self._end(index, "S", message)
+
+    def failed(self, index: int, error: AgentTaskError, *, ends_task: bool) -> float:
         """A step failed or was cancelled; how many seconds it took."""
-        if not cancelled and self.error is None:
+        if ends_task and self.error is None:
             self.error, self.failed_step = error, index
         return self._end(index, "F", str(error))
+
+    def taken(self, index: int, attempt: int, *, failed: bool) -> None:
+        """A step that an earlier attempt has ended."""
+        moment = self._clock()
+        message = f"ended in attempt {attempt}"
+        self._states[index] = StepState(code="F" if failed else "S", started=moment, ended=moment, message=message)
 
     def skipped(self, index: int, why: str) -> None:
         """A step will not start."""
@@ -65,14 +86,14 @@ class Record:
         """Since the run's start."""
         return self._clock() - self._origin
 
-    def report(self, usage: Usage, *, done: bool = False, output: str | None = None) -> Report:
+    def report(self, usage: Usage, cost: str = "", *, done: bool = False, output: str | None = None) -> Report:
         """All of it, as the controller reads it; an error shows in the last report only."""
         return Report(
             attempt=self._attempt,
             started=int(self._now * 1000),
             done=done,
             steps=tuple(self._step(index, state) for index, state in sorted(self._states.items())),
-            usage=UsageReport(usage.calls, usage.input_tokens, usage.output_tokens),
+            usage=UsageReport(usage.calls, usage.input_tokens, usage.output_tokens, cost),
             error=self._error() if done else None,
             output=output,
         )
@@ -96,4 +117,4 @@ class Record:
     def _step(self, index: int, state: StepState) -> StepReport:
         started = max(0, int((state.started - self._origin) * 1000))
         duration = 0 if state.ended is None else max(0, int((state.ended - state.started) * 1000))
-        return StepReport(index, state.code, started, duration, state.message)
+        return StepReport(index, state.code, started, duration, state.message, state.tries, state.items_ended, state.items)

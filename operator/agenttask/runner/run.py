@@ -6,10 +6,10 @@ the run's own and leave with it.
 
 import asyncio
 import contextlib
+import random
 import shutil
 import tempfile
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,19 +19,19 @@ import aiohttp
 from msgspec import Struct
 
 from agenttask.api.document import ModelDocument, TaskDocument
-from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, OutputTooLarge
+from agenttask.api.errors import AgentTaskError, Interrupted, OutputTooLarge, SoftDeadlineReached
 from agenttask.api.report import Report
-from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
 from agenttask.domain.validation import validate
 from agenttask.plugin.engine import ModelFactory
 from agenttask.plugin.llm import ClientContext, Usage
 from agenttask.plugin.registry import Plugins
-from agenttask.plugin.step import StepContext, StepKind, StepOutput
+from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
 from agenttask.runner.devices import torch_device
 from agenttask.runner.engines import Engines
-from agenttask.runner.files import TaskFiles
+from agenttask.runner.keeping import Keeper, KeepsNothing
+from agenttask.runner.lending import Lender
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models, credential_of
@@ -41,7 +41,10 @@ from agenttask.runner.record import Record
 from agenttask.runner.schedule import run_in_order
 from agenttask.runner.session import SharedSession
 from agenttask.runner.settings import RunnerSettings
-from agenttask.runner.stepping import run_step, template_values
+from agenttask.runner.slots import Slots
+from agenttask.runner.stepping import template_values
+from agenttask.runner.steps import Steps
+from agenttask.runner.telling import Telling
 from agenttask.runner.termination import ReportChannel
 
 _DRAIN_SECONDS = 5.0
@@ -71,6 +74,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """What the trace adds to a step's environment; asked after `step_started`."""
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
+    rng: Callable[[], float] = random.random
+    """From 0 up to 1; for pauses between tries."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -93,7 +98,8 @@ class TaskRun:
         self._record = Record(document.attempt, [step.name for step in document.spec.steps], clock=station.clock, now=station.now())
         self._closing = contextlib.AsyncExitStack()
         self._work: asyncio.Task[str] | None = None
-        self._outputs: dict[str, StepOutput] = {}
+        self._slots = Slots(station.settings.max_concurrent_steps, document.spec.execution.max_concurrent_by_kind)
+        self._keeper: Keeper = KeepsNothing()
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces)
         self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), self._session)
@@ -114,10 +120,15 @@ class TaskRun:
         if self._work is not None:
             self._work.cancel()
 
+    def start_no_more(self, why: SoftDeadlineReached) -> None:
+        """No try of a step or item starts any more; what runs may end, and `execute` then returns this error."""
+        self._record.halt(str(why))
+        self._slots.close(why)
+
     def interrupted(self) -> Report:
         """The report of a run that has no time left to end by itself."""
         self._record.error = self._record.error or Interrupted(f"{self._record.halted}; its steps did not end in time")
-        return self._record.report(self._models.usage, done=True)
+        return self._record.report(self._models.usage, self._models.cost_text, done=True)
 
     async def execute(self) -> Outcome:
         """Run all steps, and leave the last report."""
@@ -149,12 +160,12 @@ class TaskRun:
         return None
 
     def _deliver(self, output: str | None) -> Report:
-        report = self._record.report(self._models.usage, done=True, output=output)
+        report = self._record.report(self._models.usage, self._models.cost_text, done=True, output=output)
         try:
             self._station.channel.write(report)
         except OutputTooLarge as error:
             self._record.error = error
-            report = self._record.report(self._models.usage, done=True)
+            report = self._record.report(self._models.usage, self._models.cost_text, done=True)
             self._station.channel.write(report)
         return report
 
@@ -169,50 +180,28 @@ class TaskRun:
         threads = strategy(limits)
         self._close_with("threads", lambda: threads.drain(_DRAIN_SECONDS))
         kinds = {name: station.plugins.step_kinds.choose(name)() for name in {step.kind for step in spec.steps}}
-        station.observer.run_started(self._document)
-        await run_in_order(
-            graph,
-            limit=station.settings.max_concurrent_steps,
-            run=lambda index: self._step(index, graph, kinds, threads),
-            halt=self._record.halt,
+        steps = Steps(
+            spec=spec,
+            graph=graph,
+            kinds=kinds,
+            values=self._values(),
+            lender=self._lender(threads),
+            slots=self._slots,
+            telling=Telling(spec.steps, record=self._record, report=self._report, observer=station.observer, clock=station.clock),
+            keeper=self._keeper,
+            rng=station.rng,
         )
-        output = self._outputs[spec.steps[-1].name].text if spec.output is None else self._render(spec.output)
+        station.observer.run_started(self._document)
+        await run_in_order(graph, run=steps.run, halt=self._record.halt)
+        output = steps.outputs[spec.steps[-1].name].text if spec.output is None else self._render(spec.output, steps.outputs)
         try:
             output.encode()
         except UnicodeEncodeError as error:
             raise OutputTooLarge(f"the output cannot be told: half of a surrogate pair at character {error.start}") from error
         return output
 
-    async def _step(self, index: int, graph: StepGraph, kinds: Mapping[str, StepKind], threads: ThreadingStrategy) -> None:
-        step, record, station = self._document.spec.steps[index], self._record, self._station
-        needed = {graph.names[other]: self._outputs[graph.names[other]] for other in sorted(graph.ancestors(index))}
-        record.started(index)
-        station.channel.write(record.report(self._models.usage))
-        station.observer.step_started(index, step)
-        failure: AgentTaskError | None = None
-        try:
-            self._outputs[step.name] = await run_step(
-                index,
-                step,
-                kind=kinds[step.kind],
-                values=template_values(self._values(), needed),
-                context=self._context(step.name, needed, threads),
-                crashed=lambda error: station.log(f"step {step.name}", "".join(traceback.format_exception(error))),
-            )
-            seconds = record.succeeded(index)
-        except AgentTaskError as error:
-            failure, seconds = error, record.failed(index, error)
-            raise
-        except asyncio.CancelledError:
-            failure = Interrupted(record.halted or "cancelled")
-            seconds = record.failed(index, failure, cancelled=True)
-            raise
-        finally:
-            station.channel.write(record.report(self._models.usage))
-            station.observer.step_ended(index, step, seconds=seconds, error=failure)
-
-    def _render(self, template: str) -> str:
-        return render(template, template_values(self._values(), self._outputs), field="spec.output")
+    def _render(self, template: str, outputs: Mapping[str, StepOutput]) -> str:
+        return render(template, template_values(self._values(), outputs), field="spec.output")
 
     def _values(self) -> dict[str, Any]:
         task = self._document.task
@@ -222,39 +211,24 @@ class TaskRun:
             "attempt": self._document.attempt,
         }
 
-    def _context(self, name: str, needed: Mapping[str, StepOutput], threads: ThreadingStrategy) -> StepContext:
+    def _lender(self, threads: ThreadingStrategy) -> Lender:
         station = self._station
-        return StepContext(
-            name=name,
-            task=self._document.task,
-            outputs=needed,
-            files=TaskFiles(station.places, threads),
-            workspace=station.places.workspace.folder,
-            threads=threads,
-            model=self._models.for_step(name),
-            environment={
-                "PATH": station.search_path,
-                "LANG": "C.UTF-8",
-                "HOME": str(self._scratch / "home"),
-                "TMPDIR": str(self._scratch / "tmp"),
-                **{variable.name: variable.value for variable in self._document.spec.pod.env},
-                **station.step_environment(),
-            },
-            secrets=self._secrets(name),
-            log=lambda message: station.log(f"step {name}", message),
+        return Lender(
+            document=self._document,
+            places=station.places,
+            scratch=self._scratch,
+            search_path=station.search_path,
+            credentials=station.credentials,
+            step_environment=station.step_environment,
+            log=station.log,
+            models=self._models,
             locks=self._locks,
-            policy=self._document.policy,
             session=self._session,
+            threads=threads,
         )
 
-    def _secrets(self, step: str) -> dict[str, str]:
-        found = {}
-        for secret in self._document.secrets:
-            if secret.step == step:
-                if secret.env not in self._station.credentials:
-                    raise InvalidTask("", f"the secret for {secret.name!r} is missing: no variable {secret.env}")
-                found[secret.name] = self._station.credentials[secret.env]
-        return found
+    def _report(self) -> None:
+        self._station.channel.write(self._record.report(self._models.usage, self._models.cost_text))
 
     def _make_models(self, engines: Engines, session: SharedSession) -> Models:
         def context(document: ModelDocument) -> ClientContext:

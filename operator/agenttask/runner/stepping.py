@@ -1,80 +1,88 @@
-"""One run of one step: its config rendered and checked, its kind run within its time, its failure made a typed error."""
+"""One try of one step or item: its config rendered and checked, its kind run within its time, its failure made a typed error."""
 
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from agenttask.api.constants import MAX_STEP_TEXT_BYTES
-from agenttask.api.errors import AgentTaskError, InvalidTask, OutOfMemory, OutputTooLarge, StepFailed
+from agenttask.api.errors import AgentTaskError, InvalidTask, OutOfMemory, StepFailed
 from agenttask.api.steps import Step
-from agenttask.domain.rendering import render_tree
+from agenttask.domain.rendering import render, render_tree
+from agenttask.domain.seconds import as_seconds
+from agenttask.domain.step_rules import config_field
+from agenttask.domain.templates import LITERAL_FIELDS
 from agenttask.plugin.step import StepContext, StepKind, StepOutput
 from agenttask.plugin.threading import ThreadingStrategy, WorkKind
+from agenttask.runner.handing_on import bounded
 
+T = TypeVar("T")
 _LARGE = 64 * 1024
 """Rendering with values of more characters than this leaves the event loop."""
 
 
-async def run_step(
-    index: int,
-    step: Step,
-    *,
-    kind: StepKind,
-    values: Mapping[str, Any],
-    context: StepContext,
-    crashed: Callable[[Exception], None],
+class Prepared(Struct, frozen=True, kw_only=True):
+    """What one try does: the kind's config, and its time."""
+
+    config: Any
+    seconds: int | None
+
+
+async def prepare(index: int, step: Step, kind: StepKind, values: Mapping[str, Any], threads: ThreadingStrategy) -> Prepared:
+    """Render and check what the step is to do.
+
+    Raises:
+        AgentTaskError: a template or its value is no good; trying again would not help.
+    """
+    field = config_field(index, step)
+    literal = LITERAL_FIELDS if step.plugin is None else frozenset[str]()
+    rendered = await off_loop_if_large(values, threads, functools.partial(render_tree, step.config, values, field=field, literal=literal))
+    try:
+        config = msgspec.convert(rendered, kind.schema, strict=True)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$")
+        raise InvalidTask(f"{field}{path.rstrip('`')}", problem) from error
+    return Prepared(config=config, seconds=_seconds(index, step, values))
+
+
+async def run_once(
+    step: Step, prepared: Prepared, *, kind: StepKind, context: StepContext, crashed: Callable[[Exception], None]
 ) -> StepOutput:
     """The step's output.
 
     Args:
-        index: the step's place in the spec, for messages.
-        step: what to do.
+        step: what it is, for messages.
+        prepared: what to do.
         kind: what does it.
-        values: what its templates see.
         context: what its kind is lent.
         crashed: told of an exception that is no error of ours, before it becomes one.
 
     Raises:
         AgentTaskError: the step failed.
     """
-    config = await _config(index, step, kind, values, context.threads)
     try:
-        async with asyncio.timeout(_seconds(step)) as scope:
-            output = await kind.run(config, context)
+        async with asyncio.timeout(prepared.seconds) as scope:
+            output = await kind.run(prepared.config, context)
     except AgentTaskError:
         raise
     except MemoryError as error:
         raise OutOfMemory("the runner found no memory for this step; raise `pod.resources.limits.memory`") from error
     except Exception as error:
         if scope.expired():
-            raise _late(step) from error
+            raise _late(prepared) from error
         crashed(error)
         raise StepFailed(f"step kind {step.kind!r} failed with {type(error).__name__}: {error}") from error
     if scope.expired():  # the kind caught its own cancellation and went on
-        raise _late(step)
-    _bounded(output)
+        raise _late(prepared)
+    bounded(output)
     return output
 
 
-async def _config(index: int, step: Step, kind: StepKind, values: Mapping[str, Any], threads: ThreadingStrategy) -> Any:
-    field = f"spec.steps[{index}].{'plugin.with' if step.plugin is not None else step.kind}"
-    render = functools.partial(render_tree, field=field)
-    if _size(values) > _LARGE:
-        rendered = await threads.run(WorkKind.PYTHON_CPU, render, step.config, values)
-    else:
-        rendered = render(step.config, values)
-    try:
-        return msgspec.convert(rendered, kind.schema, strict=True)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$")
-        raise InvalidTask(f"{field}{path.rstrip('`')}", problem) from error
-
-
-def _seconds(step: Step) -> float | None:
-    return None if step.timeout_seconds is None else float(step.timeout_seconds)
+async def off_loop_if_large(values: Mapping[str, Any], threads: ThreadingStrategy, function: Callable[[], T]) -> T:
+    """The function's result; with large values it runs beside the event loop."""
+    return await threads.run(WorkKind.PYTHON_CPU, function) if _size(values) > _LARGE else function()
 
 
 def template_values(document_values: Mapping[str, Any], outputs: Mapping[str, StepOutput]) -> dict[str, Any]:
@@ -87,12 +95,12 @@ def _size(values: Mapping[str, Any]) -> int:
     return sum(len(step["text"]) + sum(map(len, step["files"].values())) for step in steps)
 
 
-def _late(step: Step) -> StepFailed:
-    return StepFailed(f"timed out after {step.timeout_seconds} s (timeoutSeconds)")
+def _seconds(index: int, step: Step, values: Mapping[str, Any]) -> int | None:
+    if step.timeout_seconds is None:
+        return None
+    field, given = f"spec.steps[{index}].timeoutSeconds", step.timeout_seconds
+    return as_seconds(render(given, values, field=field) if isinstance(given, str) else given, field=field)
 
 
-def _bounded(output: StepOutput) -> None:
-    """What later steps are handed stays small enough to be rendered."""
-    size = len(output.text.encode("utf-8", "surrogatepass"))
-    if size > MAX_STEP_TEXT_BYTES:
-        raise OutputTooLarge(f"the step's text has {size} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
+def _late(prepared: Prepared) -> StepFailed:
+    return StepFailed(f"timed out after {prepared.seconds} s (timeoutSeconds)")

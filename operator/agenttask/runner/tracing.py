@@ -23,6 +23,8 @@ from agenttask.telemetry.ids import SpanRef, parse_traceparent, span_id, trace_i
 from agenttask.telemetry.names import Attribute
 from agenttask.telemetry.span import AttributeValue, FinishedSpan, SpanKind, SpanSink
 
+MAX_ITEM_SPANS = 100
+"""Of one step."""
 _OPERATIONS: Mapping[Operation, str] = {"chat": names.CHAT, "embed": names.EMBEDDINGS}
 
 
@@ -50,7 +52,11 @@ class Tracing(NullObserver):
         self._attempt = 0
         self._run: SpanRef | None = None
         self._run_start = 0
+        self._holder: ContextVar[SpanRef | None] = ContextVar("holder_span", default=None)
+        """The step or item that the coroutine runs; model calls hang below it, also where several run at once."""
         self._steps: dict[int, tuple[SpanRef, int]] = {}
+        self._items: dict[tuple[int, int], tuple[SpanRef, int]] = {}
+        self._counts: dict[int, dict[str, AttributeValue]] = {}
         self._calls: dict[int, _Call] = {}
 
     def current(self) -> SpanRef | None:
@@ -102,11 +108,13 @@ class Tracing(NullObserver):
         """The step's ids, and its start."""
         ref = self._ref(names.step_id(step.name))
         self._steps[index] = (ref, self._now())
-        self._current.set(ref)
+        self._counts[index] = {}
+        self._hold(ref)
 
     def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:
-        """The step as a span."""
+        """The step as a span, with the number of its items and of the tries that failed before another one."""
         ref, start = self._steps.pop(index)
+        counts = self._counts.pop(index)
         self._sink.emit(
             [
                 FinishedSpan(
@@ -115,19 +123,53 @@ class Tracing(NullObserver):
                     parent=self._run,
                     start=start,
                     end=start + _nanoseconds(seconds),
-                    attributes={Attribute.STEP_NAME: step.name, Attribute.STEP_KIND: step.kind},
+                    attributes={Attribute.STEP_NAME: step.name, Attribute.STEP_KIND: step.kind, **counts},
                     error=None if error is None else error.reason,
                 )
             ]
         )
         self._current.set(self._run)
 
+    def item_started(self, index: int, step: Step, item: int, count: int) -> None:
+        """The item's ids and its start; beyond a hundred, items are counted only."""
+        self._counts[index][Attribute.STEP_ITEMS] = count
+        if item < MAX_ITEM_SPANS:
+            ref = self._ref(names.item_id(step.name, item))
+            self._items[index, item] = (ref, self._now())
+            self._hold(ref)
+
+    def item_ended(self, index: int, step: Step, item: int, count: int, *, seconds: float, error: AgentTaskError | None) -> None:  # noqa: ARG002 - the port's signature
+        """The item as a span; its value is content, and no attribute."""
+        outer, _ = self._steps[index]
+        if (item_span := self._items.pop((index, item), None)) is not None:
+            ref, start = item_span
+            self._sink.emit(
+                [
+                    FinishedSpan(
+                        name=names.item_span(step.kind),
+                        ref=ref,
+                        parent=outer,
+                        start=start,
+                        end=start + _nanoseconds(seconds),
+                        attributes={Attribute.STEP_NAME: step.name, Attribute.ITEM_INDEX: item},
+                        error=None if error is None else error.reason,
+                    )
+                ]
+            )
+        self._hold(outer)
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:  # noqa: ARG002 - the port's signature
+        """Counted; the calls of each try are spans of their own."""
+        counts = self._counts[index]
+        so_far = counts.get(Attribute.STEP_RETRIES, 0)
+        counts[Attribute.STEP_RETRIES] = (so_far if isinstance(so_far, int) else 0) + 1
+
     def model_call_started(self, call: int, step: str, model: ModelDocument, operation: Operation, *, max_tokens: int | None) -> None:
         """The call's ids, and its start."""
         ref = self._ref(names.call_id(call))
         self._calls[call] = _Call(
             ref=ref,
-            outer=self._ref(names.step_id(step)),
+            outer=self._holder.get() or self._ref(names.step_id(step)),
             model=model,
             operation=_OPERATIONS[operation],
             max_tokens=max_tokens,
@@ -161,6 +203,10 @@ class Tracing(NullObserver):
         self._run = self._ref(names.RUN_ID)
         self._current.set(self._run)
         return self._run
+
+    def _hold(self, ref: SpanRef) -> None:
+        self._holder.set(ref)
+        self._current.set(ref)
 
     def _ref(self, name: str) -> SpanRef:
         ours = trace_id(self._uid)

@@ -41,6 +41,16 @@ def step_id(name: str) -> str:
     return f"step/{name}"
 
 
+def item_id(step: str, item: int) -> str:
+    """What the id of the span of a `forEach` step's item is derived with."""
+    return f"step/{step}/item/{item}"
+
+
+def item_span(kind: str) -> str:
+    """The span name of an item of a step of this kind."""
+    return f"item {kind}"
+
+
 def call_span(operation: str, model: str) -> str:
     """The span name of a model call: `chat gpt-x`, `embeddings minilm`."""
     return f"{operation} {model}"
@@ -76,6 +86,9 @@ class Attribute(StrEnum):
     DEVICE_CLASS = "agenttask.device.class"
     STEP_NAME = "agenttask.step.name"
     STEP_KIND = "agenttask.step.kind"
+    STEP_ITEMS = "agenttask.step.items"
+    STEP_RETRIES = "agenttask.step.retries"
+    ITEM_INDEX = "agenttask.item.index"
     MODEL = "agenttask.model.name"
     OPERATION = "gen_ai.operation.name"
     PROVIDER = "gen_ai.provider.name"
@@ -106,6 +119,9 @@ _DESCRIPTIONS: dict[Attribute, str] = {
     Attribute.DEVICE_CLASS: "The device class that placement chose.",
     Attribute.STEP_NAME: "The step's name in the spec.",
     Attribute.STEP_KIND: "The step's kind: `chat`, `exec`, or a plugin's own.",
+    Attribute.STEP_ITEMS: "How many items the step's `forEach` has.",
+    Attribute.STEP_RETRIES: "How many tries of the step, or of its items, failed and were followed by another.",
+    Attribute.ITEM_INDEX: "Which item of `forEach` this is, from 0.",
     Attribute.MODEL: "The AgentModel's name.",
     Attribute.OPERATION: "What was asked for: `invoke_agent`, `chat` or `embeddings`.",
     Attribute.PROVIDER: "The client plugin that made the call: `openai`, `local`, `scripted`.",
@@ -176,8 +192,16 @@ SPANS: tuple[SpanDescription, ...] = (
         kind=SpanKind.INTERNAL,
         parent=RUN_SPAN,
         by="runner",
-        covers="one step",
-        attributes=(Attribute.STEP_NAME, Attribute.STEP_KIND, Attribute.ERROR_TYPE),
+        covers="one step, with all its tries",
+        attributes=(Attribute.STEP_NAME, Attribute.STEP_KIND, Attribute.STEP_ITEMS, Attribute.STEP_RETRIES, Attribute.ERROR_TYPE),
+    ),
+    SpanDescription(
+        name=item_span("{kind}"),
+        kind=SpanKind.INTERNAL,
+        parent=step_span("{kind}"),
+        by="runner",
+        covers="one item of `forEach`, with all its tries; the first hundred of a step, the others are counted only",
+        attributes=(Attribute.STEP_NAME, Attribute.ITEM_INDEX, Attribute.ERROR_TYPE),
     ),
     SpanDescription(
         name=call_span("{chat or embeddings}", "{model}"),

@@ -1,0 +1,106 @@
+"""What steps hand on, bounded: outputs are kept in memory, rendered into templates, and go into checkpoints."""
+
+from typing import Any
+
+import msgspec
+
+from agenttask.api.constants import MAX_STEP_TEXT_BYTES
+from agenttask.api.errors import AgentTaskError, OutputTooLarge, StepFailed
+from agenttask.plugin.step import StepError, StepOutput
+
+_encode = msgspec.json.Encoder().encode
+
+
+def bounded(output: StepOutput) -> int:
+    """The output's size, of its text or its JSON, whichever is larger.
+
+    Raises:
+        OutputTooLarge: more than later steps can be handed.
+        StepFailed: its `json` is no JSON.
+    """
+    text = len(output.text.encode("utf-8", "surrogatepass"))
+    if text > MAX_STEP_TEXT_BYTES:
+        raise OutputTooLarge(f"the step's text has {text} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
+    json = _json_size(output.json)
+    if json > MAX_STEP_TEXT_BYTES:
+        raise OutputTooLarge(f"the step's JSON has {json} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
+    return max(text, json)
+
+
+def _json_size(value: Any) -> int:
+    if value is None:
+        return 0
+    try:
+        return len(_encode(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StepFailed(f"the step's `json` is no JSON: {error}") from error
+
+
+class Gathered:
+    """The outputs of a `forEach` step's items, by position, and what they come to."""
+
+    def __init__(self, count: int) -> None:
+        self._results: list[StepOutput | None] = [None] * count
+        self._size = 0
+        self._failed = 0
+        self._first: tuple[int, StepError] | None = None
+        self.ended = 0
+
+    @property
+    def count(self) -> int:
+        """How many items there are."""
+        return len(self._results)
+
+    @property
+    def error(self) -> StepError | None:
+        """How many have failed, and how the earliest of them did."""
+        if self._first is None:
+            return None
+        position, first = self._first
+        return StepError(reason=first.reason, message=f"{self._failed} of {self.count} items failed; item {position + 1}: {first.message}")
+
+    def __getitem__(self, position: int) -> StepOutput | None:
+        return self._results[position]
+
+    def put(self, position: int, output: StepOutput) -> None:
+        """One item has ended.
+
+        Raises:
+            OutputTooLarge: all of them together are more than a step can hand on.
+        """
+        self._size += bounded(output) + 1
+        if self._size > MAX_STEP_TEXT_BYTES:
+            raise OutputTooLarge(
+                f"the items hand on more than {MAX_STEP_TEXT_BYTES} bytes together, after {self.ended + 1} of {len(self._results)}; "
+                "let them write to files"
+            )
+        self._results[position] = output
+        self.ended += 1
+        if output.error is not None:
+            self._failed += 1
+            if self._first is None or position < self._first[0]:
+                self._first = (position, output.error)
+
+    def output(self) -> StepOutput:
+        """The step's: texts of those that did not fail joined by line breaks, `json` a list where any has one."""
+        results = [StepOutput() if result is None else result for result in self._results]
+        return StepOutput(
+            text="\n".join(result.text for result in results if result.error is None),
+            json=[result.json for result in results] if any(result.json is not None for result in results) else None,
+            results=tuple(results),
+            error=self.error,
+        )
+
+
+def as_step_error(error: AgentTaskError) -> StepError:
+    """How later steps see a failure."""
+    return StepError(reason=error.reason, message=str(error))
+
+
+def located(error: AgentTaskError, where: str) -> AgentTaskError:
+    """The same error, whose message begins with where it was."""
+    copy = type(error).__new__(type(error))
+    copy.__dict__.update(error.__dict__)
+    copy.args = (f"{where}: {error}",)
+    copy.__cause__ = error
+    return copy

@@ -1,0 +1,115 @@
+"""How much of a task runs at once: a slot for each running step and each running item of `forEach`.
+
+One place counts the task's slots and those of each kind, and gives both at once: whoever waits holds nothing, so steps
+and items cannot wait for each other. Who goes first: the higher priority; among equals the step that has fewest running, so
+that a long list does not keep a short step waiting; then the order of the spec, and of the list.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+
+from agenttask.api.errors import AgentTaskError
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """Who wants a slot: a step by its index in the spec."""
+
+    index: int
+    kind: str
+    priority: int = 0
+
+
+class Slots:
+    """The slots of one task, for one event loop; `by_kind` limits some kinds further."""
+
+    def __init__(self, limit: int, by_kind: Mapping[str, int]) -> None:
+        self._limit = limit
+        self._by_kind = by_kind
+        self._running: Counter[int] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._waiting: dict[Claim, deque[asyncio.Future[None]]] = {}
+        self._closed: AgentTaskError | None = None
+        self._closing = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, claim: Claim) -> AsyncIterator[None]:
+        """Wait for a slot, and have it.
+
+        Raises:
+            AgentTaskError: the slots are closed; no try starts any more.
+        """
+        await self._take(claim)
+        try:
+            yield
+        finally:
+            self._give(claim)
+
+    def close(self, why: AgentTaskError) -> None:
+        """No slot is given from now on: whoever waits, or comes later, gets this error. Those that have one keep it."""
+        if self._closed is not None:
+            return
+        self._closed = why
+        self._closing.set()
+        for queue in self._waiting.values():
+            for ticket in queue:
+                if not ticket.done():
+                    ticket.set_exception(why)
+        self._waiting.clear()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait without a slot.
+
+        Raises:
+            AgentTaskError: the slots were closed meanwhile.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+        assert self._closed is not None
+        raise self._closed
+
+    async def _take(self, claim: Claim) -> None:
+        if self._closed is not None:
+            raise self._closed
+        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(claim, deque()).append(ticket)
+        self._wake()
+        try:
+            await ticket
+        except asyncio.CancelledError:
+            if ticket.done() and not ticket.cancelled() and ticket.exception() is None:  # given, and cancelled before it was used
+                self._give(claim)
+            raise
+
+    def _give(self, claim: Claim) -> None:
+        self._running[claim.index] -= 1
+        self._kinds[claim.kind] -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        """Give free slots to those who go first among the kinds that have room."""
+        while self._running.total() < self._limit:
+            able = [claim for claim, queue in self._waiting.items() if self._has_room(claim.kind) and _live(queue)]
+            if not able:
+                return
+            claim = min(able, key=lambda each: (-each.priority, self._running[each.index], each.index))
+            ticket = self._waiting[claim].popleft()
+            self._running[claim.index] += 1
+            self._kinds[claim.kind] += 1
+            ticket.set_result(None)
+
+    def _has_room(self, kind: str) -> bool:
+        return kind not in self._by_kind or self._kinds[kind] < self._by_kind[kind]
+
+
+def _live(queue: "deque[asyncio.Future[None]]") -> bool:
+    """Whether somebody still waits here; who was cancelled is forgotten."""
+    while queue and queue[0].done():
+        queue.popleft()
+    return bool(queue)
