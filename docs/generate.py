@@ -5,6 +5,7 @@ With `--check` it writes nothing and exits 1 when a file is not current.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ REFERENCE = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "agenttask-operator"
 NOTICE = "<!-- Made by docs/generate.py; do not edit. -->"
 NO_DEFAULT = object()
+_PIPE = re.compile(r"(?<!\\)\|")
+"""A pipe of a template would end its cell."""
 
 
 def pages() -> dict[str, str]:
@@ -176,6 +179,8 @@ def _type(node: Mapping[str, Any]) -> str:
     """The type in words, with what bounds it."""
     if "enum" in node:
         return " \\| ".join(f"`{value}`" for value in node["enum"])
+    if node.get("x-kubernetes-int-or-string") or node.get("type") == ["string", "integer"]:
+        return f"whole number{_bounds(node, 'minimum', 'maximum')}, or text{_bounds(node, 'minLength', 'maxLength')}"
     match node["type"]:
         case "array":
             return f"list{_bounds(node, 'minItems', 'maxItems')}"
@@ -187,6 +192,8 @@ def _type(node: Mapping[str, Any]) -> str:
             return f"text{_bounds(node, 'minLength', 'maxLength')}"
         case "integer":
             return f"integer{_bounds(node, 'minimum', 'maximum')}"
+        case "object" if node.get("x-kubernetes-preserve-unknown-fields"):
+            return "free-form object"
     return str(node["type"])
 
 
@@ -206,7 +213,7 @@ def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split("\n")) for cell in cells) + " |"
+    return "| " + " | ".join(_PIPE.sub(r"\\|", " ".join(cell.split("\n"))) for cell in cells) + " |"
 
 
 def _page(lines: list[str]) -> str:

@@ -25,6 +25,8 @@
   "taskDefaults" .Values.taskDefaults
   "secretGlobs" .Values.secretGlobs
   "credentialImages" .Values.credentialImages
+  "allowedHosts" .Values.allowedHosts
+  "hubDownloads" .Values.hubDownloads
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging

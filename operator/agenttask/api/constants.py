@@ -30,6 +30,11 @@ DOCUMENT_PATH: Final = f"{DOCUMENT_DIR}/document.json"
 TERMINATION_PATH: Final = "/dev/termination-log"
 WORKSPACE_PATH: Final = "/workspace"
 INPUTS_PATH: Final = "/inputs"
+MODELS_PATH: Final = "/mnt/models"
+"""Weights on a claim, mounted below it by the model's name; `/models` is left to images that bring their own."""
+CA_DIR: Final = "/etc/agenttask-ca"
+CA_FILE: Final = "ca.pem"
+"""A model's CA bundle: `<CA_DIR>/<model's name>/<CA_FILE>`."""
 SCRATCH_PATH: Final = "/tmp"  # noqa: S108 - the pod's own sized emptyDir
 
 ENV_CREDENTIAL_PREFIX: Final = "AGENTTASK_CREDENTIAL_"

@@ -12,6 +12,7 @@ from agenttask.api.task import AgentTaskSpec
 from agenttask.controller.installation import ExtraPlugins, Installation
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.observation import Refused
+from agenttask.domain.secret_uses import secret_uses
 from agenttask.domain.validation import validate
 from agenttask.plugin.registry import Plugins
 
@@ -44,6 +45,7 @@ def refusal(spec: AgentTaskSpec, installation: Installation, names: PluginNames)
         known("spec.device.strategy", "device strategy", spec.device.strategy, names.device_strategies)
         known("spec.execution.threading", "threading strategy", spec.execution.threading, names.threading)
         _secrets_allowed(spec, installation)
+        _reaches_a_host(spec, installation)
     except AgentTaskError as error:
         return Refused(reason=error.reason, message=str(error))
     return None
@@ -60,19 +62,21 @@ def known(field: str, what: str, name: str, installed: Collection[str]) -> None:
         raise UnknownPlugin(f"{field}: no {what} is called {quoted(name)}; installed: {listed(installed)}{near}")
 
 
-def secrets_named(spec: AgentTaskSpec) -> list[tuple[str, str]]:
-    """Field path and Secret of every secretKeyRef that the task itself writes."""
-    return [
-        (f"spec.steps[{index}].exec.env[{position}].secretKeyRef", variable.secret_key_ref.name)
-        for index, step in enumerate(spec.steps)
-        if step.exec is not None
-        for position, variable in enumerate(step.exec.env)
-        if variable.secret_key_ref is not None
-    ]
-
-
 def _secrets_allowed(spec: AgentTaskSpec, installation: Installation) -> None:
-    for field, name in secrets_named(spec):
-        if not installation.may_name_secret(name):
+    for use in secret_uses(spec.steps):
+        if not installation.may_name_secret(use.ref.name):
             allowed = listed(installation.secret_globs)
-            raise InvalidTask(field, f"tasks may not name the Secret {quoted(name)}; the installation allows: {allowed} (secretGlobs)")
+            problem = f"tasks may not name the Secret {quoted(use.ref.name)}; the installation allows: {allowed} (secretGlobs)"
+            raise InvalidTask(use.field, problem)
+
+
+def _reaches_a_host(spec: AgentTaskSpec, installation: Installation) -> None:
+    """Where no host is allowed a step that needs one can only fail; which host it is shows when its template is rendered."""
+    if installation.allowed_hosts:
+        return
+    for index, step in enumerate(spec.steps):
+        field = "fetch" if step.fetch is not None else "git.clone" if step.git is not None and step.git.clone is not None else None
+        if field is not None:
+            raise InvalidTask(
+                f"spec.steps[{index}].{field}", "the installation allows no host to be reached; have it added to allowedHosts"
+            )

@@ -14,6 +14,10 @@ from agenttask.domain.device import DeviceClass
 LOCAL_CLIENT = "local"
 """The LLM client that computes in the pod, and so needs the image with torch."""
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
+HostPattern = Annotated[
+    str, Meta(pattern=r"^((\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$", min_length=1, max_length=259)
+]
+"""A host, an IP address, or everything below a domain, as `*.example.com`; with a port where it is not the scheme's."""
 
 
 class Section(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -65,6 +69,10 @@ class Installation(Section, frozen=True, kw_only=True):
     secret_globs: tuple[Name, ...] = ()
     credential_images: tuple[Name, ...] = ()
     """Globs of the images that may get model credentials; empty: the images of this installation."""
+    allowed_hosts: tuple[HostPattern, ...] = ()
+    """Hosts that `fetch` and `git` may reach; none: the two kinds are refused."""
+    hub_downloads: bool = False
+    """Whether pods may download weights from a model hub."""
     plugins: Plugins = Plugins()
 
     def image_for(self, wished: str | None, device: DeviceClass | None, models: Sequence[AgentModelSpec]) -> str:

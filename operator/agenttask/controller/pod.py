@@ -11,16 +11,18 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.api import constants as c
-from agenttask.api.document import DeviceDocument, ModelDocument, SecretVariable, TaskDocument, TaskRef, encode
+from agenttask.api.document import DeviceDocument, Policy, SecretVariable, TaskDocument, TaskRef, encode
 from agenttask.api.model import AgentModelSpec
-from agenttask.api.steps import SecretKeyRef
 from agenttask.api.task import AgentTaskSpec, DeviceStatus
 from agenttask.controller.installation import Installation
+from agenttask.controller.pod_models import PodModels, SecretEnv, pod_models
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.resources import requirements
 from agenttask.domain.deadlines import backstop_seconds
 from agenttask.domain.device import DeviceClass
+from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import SeenTask
+from agenttask.domain.secret_uses import secret_uses
 
 COMMAND: Final = "agenttask-runner"
 GRACE_SECONDS: Final = 30
@@ -30,7 +32,7 @@ _encode_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class PodRequest(Struct, frozen=True, kw_only=True):
-    """Everything that a pod is made from; `environment` are further plain variables (tracing)."""
+    """Everything that a pod is made from; `models` has fallbacks too, `environment` are further plain variables (tracing)."""
 
     task: SeenTask
     spec: AgentTaskSpec
@@ -41,13 +43,6 @@ class PodRequest(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
 
 
-class _Variable(Struct, frozen=True, kw_only=True):
-    """A container variable whose value the kubelet reads from a Secret."""
-
-    name: str
-    secret: SecretKeyRef
-
-
 def build(request: PodRequest, installation: Installation) -> bytes:
     """The pod's JSON.
 
@@ -56,15 +51,16 @@ def build(request: PodRequest, installation: Installation) -> bytes:
     """
     task, spec = request.task, request.spec
     meta = task.metadata
-    credentials = _credentials(request.models)
+    models = pod_models(request.models, models_named(spec))
     secrets, secret_variables = _secrets(spec)
     document = TaskDocument(
         task=TaskRef(name=meta.name, namespace=meta.namespace, uid=meta.uid, created=meta.creation_timestamp),
         attempt=request.attempt,
         spec=spec,
-        models=tuple(_model(name, model, credentials) for name, model in request.models.items()),
+        models=models.documents,
         secrets=secrets,
         device=_device(request),
+        policy=Policy(hosts=installation.allowed_hosts, hub=installation.hub_downloads),
     )
     pod = {
         "apiVersion": "v1",
@@ -93,12 +89,12 @@ def build(request: PodRequest, installation: Installation) -> bytes:
                 }
             ],
         },
-        "spec": _pod_spec(request, installation, [*credentials.values(), *secret_variables]),
+        "spec": _pod_spec(request, installation, models, secret_variables),
     }
     return _encode_json(pod)
 
 
-def _pod_spec(request: PodRequest, installation: Installation, secrets: Sequence[_Variable]) -> dict[str, Any]:
+def _pod_spec(request: PodRequest, installation: Installation, models: PodModels, secrets: Sequence[SecretEnv]) -> dict[str, Any]:
     device, spec = request.device_class, request.spec
     volumes, mounts = _volumes(spec, installation)
     image = installation.image_for(spec.pod.image, device, list(request.models.values()))
@@ -129,16 +125,16 @@ def _pod_spec(request: PodRequest, installation: Installation, secrets: Sequence
             ),
             *(device.tolerations if device is not None else ()),
         ],
-        "volumes": volumes,
+        "volumes": [*volumes, *models.volumes],
         "containers": [
             {
                 "name": c.CONTAINER,
                 "image": image,
                 "imagePullPolicy": installation.images.pull_policy,
                 "command": [COMMAND],
-                "env": _environment(request.environment, secrets),
+                "env": _environment(request.environment, [*models.variables, *secrets]),
                 "resources": requirements(spec, installation.task_defaults, device),
-                "volumeMounts": mounts,
+                "volumeMounts": [*mounts, *models.mounts],
                 "workingDir": c.WORKSPACE_PATH,
                 "terminationMessagePath": c.TERMINATION_PATH,
                 "terminationMessagePolicy": "File",
@@ -157,7 +153,7 @@ def _pod_spec(request: PodRequest, installation: Installation, secrets: Sequence
     return pod
 
 
-def _environment(plain: Mapping[str, str], secrets: Sequence[_Variable]) -> list[dict[str, Any]]:
+def _environment(plain: Mapping[str, str], secrets: Sequence[SecretEnv]) -> list[dict[str, Any]]:
     """`$$` keeps the kubelet from expanding `$(NAME)` in a value."""
     own = {"HOME": c.SCRATCH_PATH, "TMPDIR": c.SCRATCH_PATH}
     return [
@@ -201,36 +197,11 @@ def _volumes(spec: AgentTaskSpec, installation: Installation) -> tuple[list[dict
     return volumes, mounts
 
 
-def _credentials(models: Mapping[str, AgentModelSpec]) -> dict[str, _Variable]:
-    """One variable for each model that has a credential."""
-    holders = [(name, model.credentials.secret_key_ref) for name, model in models.items() if model.credentials is not None]
-    return {name: _Variable(name=f"{c.ENV_CREDENTIAL_PREFIX}{index}", secret=ref) for index, (name, ref) in enumerate(holders)}
-
-
-def _secrets(spec: AgentTaskSpec) -> tuple[tuple[SecretVariable, ...], list[_Variable]]:
+def _secrets(spec: AgentTaskSpec) -> tuple[tuple[SecretVariable, ...], list[SecretEnv]]:
     """Which step gets which variable, and the variables."""
-    named: list[SecretVariable] = []
-    variables: list[_Variable] = []
-    for step in spec.steps:
-        for wished in step.exec.env if step.exec is not None else ():
-            if wished.secret_key_ref is not None:
-                variable = f"{c.ENV_SECRET_PREFIX}{len(variables)}"
-                named.append(SecretVariable(step=step.name, name=wished.name, env=variable))
-                variables.append(_Variable(name=variable, secret=wished.secret_key_ref))
-    return tuple(named), variables
-
-
-def _model(name: str, model: AgentModelSpec, credentials: Mapping[str, _Variable]) -> ModelDocument:
-    return ModelDocument(
-        name=name,
-        client=model.client,
-        model=model.model,
-        endpoint=model.endpoint,
-        credential_env=credentials[name].name if name in credentials else None,
-        timeouts=model.timeouts,
-        local=model.local,
-        parameters=model.parameters,
-    )
+    uses = [(f"{c.ENV_SECRET_PREFIX}{index}", use) for index, use in enumerate(secret_uses(spec.steps))]
+    named = tuple(SecretVariable(step=use.step, name=use.name, env=variable) for variable, use in uses)
+    return named, [SecretEnv(name=variable, secret=use.ref) for variable, use in uses]
 
 
 def _device(request: PodRequest) -> DeviceDocument:

@@ -149,10 +149,18 @@ class Downward(Shape, frozen=True, kw_only=True):
     items: Annotated[tuple[DownwardItem, ...], Meta(min_length=1, max_length=1)]
 
 
+class KeyItem(Shape, frozen=True, kw_only=True):
+    """v1.KeyToPath: the one key that holds a model's certificates."""
+
+    key: Text
+    path: Literal["ca.pem"]
+
+
 class ConfigMap(Shape, frozen=True, kw_only=True):
     """v1.ConfigMapVolumeSource."""
 
     name: Text
+    items: Annotated[tuple[KeyItem, ...], Meta(max_length=1)] = ()
     optional: bool
 
 

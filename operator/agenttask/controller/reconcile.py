@@ -15,7 +15,7 @@ from agenttask.api.errors import AgentTaskError
 from agenttask.api.reasons import Phase, Reason
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
 from agenttask.controller.acceptance import PluginNames, refusal
-from agenttask.controller.admission import Gate, missing_input
+from agenttask.controller.admission import Gate, missing, models_used
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
@@ -131,9 +131,10 @@ class Reconciler:
             pod = self._world.pods.get(task.uid, name)
         spec = task.spec
         rejection = self._rejections.get(task.uid)
-        waits = (
-            missing_input(task.namespace, spec.inputs, self._world.inputs.__contains__) if spec is not None and pod is not None else None
-        )
+        waits = None
+        if spec is not None and pod is not None and pod.started is None:
+            models = models_used(spec, self._world.models.of(task.namespace))
+            waits = missing(task.namespace, spec.inputs, models, self._world.inputs.__contains__)
         return Observation(
             admission=self._admit(task, spec) if pod is None and spec is not None else Admitted(),
             pod=pod,
@@ -187,12 +188,11 @@ class Reconciler:
         spec, admission = task.spec, seen.admission
         if spec is None or not isinstance(admission, Admitted):
             raise AssertionError("a pod is planned for admitted tasks only")
-        models = self._world.models.of(task.namespace)
         request = PodRequest(
             task=task,
             spec=spec,
             attempt=ATTEMPT,
-            models={name: model for name in models_named(spec) if (model := models[name].spec) is not None},
+            models=models_used(spec, self._world.models.of(task.namespace)),
             device=admission.device,
             device_class=self._installation.device_class(admission.device.class_),
             environment=self._observer.environment_for(task, ATTEMPT, seen.pod_name),

@@ -83,7 +83,7 @@ def _resources(container: Container, installation: Installation) -> None:
 
 
 def _volumes(volumes: Iterable[Volume], mounts: Iterable[Mount]) -> None:
-    """Inputs are read-only and below /inputs; nothing is mounted over anything else."""
+    """Inputs, weights and certificates are read-only and each below its own folder; nothing is mounted over anything else."""
     kinds: dict[str, Volume] = {}
     for volume in volumes:
         sources = (volume.empty_dir, volume.downward_api, volume.config_map, volume.persistent_volume_claim)
@@ -103,8 +103,22 @@ def _volumes(volumes: Iterable[Volume], mounts: Iterable[Mount]) -> None:
             _require(where, mount.mount_path == fixed)
             continue
         folder, _, name = mount.mount_path.rpartition("/")
-        _require(where, mount.read_only and folder == c.INPUTS_PATH and name not in ("", ".", ".."))
-        _require(where, kinds[mount.name].empty_dir is None)
+        _require(where, mount.read_only and name not in ("", ".", ".."))
+        _require(where, _belongs(folder, kinds[mount.name]))
+
+
+def _belongs(folder: str, volume: Volume) -> bool:
+    """Whether such a volume may be mounted below this folder: whole ConfigMaps as inputs, one key of one as certificates."""
+    config_map, claim = volume.config_map, volume.persistent_volume_claim
+    match folder:
+        case c.INPUTS_PATH:
+            return claim is not None or (config_map is not None and not config_map.items)
+        case c.MODELS_PATH:
+            return claim is not None
+        case c.CA_DIR:
+            return config_map is not None and bool(config_map.items)
+        case _:
+            return False
 
 
 def _tolerations(tolerations: Iterable[Toleration], installation: Installation) -> None:

@@ -1,6 +1,6 @@
 """Which AgentModels a task names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTaskSpec
@@ -14,6 +14,18 @@ def models_named(spec: AgentTaskSpec) -> tuple[str, ...]:
     resolved before the pod exists, so there it is no name.
     """
     return tuple(dict.fromkeys(name for step in spec.steps for name in models_of_step(step)))
+
+
+def with_fallbacks(named: Sequence[str], fallbacks_of: Callable[[str], Sequence[str]]) -> dict[str, str]:
+    """The named models, then those that they fall back to, each with the model it is a fallback of (empty for the named).
+
+    A fallback's own fallbacks are not followed: a chain of them could call half of a namespace's models for one answer.
+    """
+    found = dict.fromkeys(named, "")
+    for name in named:
+        for fallback in fallbacks_of(name):
+            found.setdefault(fallback, name)
+    return found
 
 
 def models_of_step(step: Step) -> Iterator[str]:

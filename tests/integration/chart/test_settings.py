@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agenttask.api.task import ResourceList, Resources
-from agenttask.controller.installation import ExtraPlugins, Images, Plugins
+from agenttask.controller.installation import ExtraPlugins, Images, Plugins, TaskDefaults
 from agenttask.controller.settings import Settings, read_settings
 from agenttask.domain.device import DeviceClass
 
@@ -43,6 +43,8 @@ def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(
         "task_defaults",
         "secret_globs",
         "credential_images",
+        "allowed_hosts",
+        "hub_downloads",
         "plugins",
         "nodes",
         "logging",
@@ -65,6 +67,15 @@ def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
     assert settings.device_classes[1].node_selector == {"pool": "cpu"}
     assert settings.default_device_classes == ("cpu", "remote")
     assert (settings.secret_globs, settings.credential_images) == (("agents-*",), ("registry.example.com/*",))
+    assert settings.allowed_hosts == ("api.example.com", "*.example.org", "git.example.com:8443")
+    assert settings.hub_downloads is True
+    assert settings.task_defaults == TaskDefaults(
+        resources=Resources(
+            requests=ResourceList(cpu=1, memory=1 << 30, ephemeral_storage="128Mi"),
+            limits=ResourceList(cpu=2, memory=4 << 30, ephemeral_storage="2Gi"),
+        ),
+        scratch=10**9,
+    )
     assert settings.plugins == Plugins(
         allowed_distributions=("agenttask", "agenttask-example"),
         extra=ExtraPlugins(step_kinds=("shout",), llm_clients=("echo",), threading=("calm",), model_factories=("tiny",)),

@@ -10,7 +10,7 @@ from tests.fakes.seen import spec
 from agenttask.api.reasons import Reason
 from agenttask.api.task import AgentTaskSpec
 from agenttask.controller.acceptance import PluginNames, names_of, refusal
-from agenttask.controller.admission import Gate, SeenModel, missing_input
+from agenttask.controller.admission import Gate, SeenModel, missing, models_used
 from agenttask.controller.installation import ExtraPlugins, Images, Installation
 from agenttask.controller.surroundings import read_model
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
@@ -20,7 +20,7 @@ from agenttask.plugin.registry import load
 GPU, CPU = DeviceClass(name="gpu", kind="cuda"), DeviceClass(name="cpu")
 INSTALLATION = Installation(device_classes=(GPU, CPU), images=Images(runner="r:1", runner_torch="t:1"), secret_globs=("agent-*",))
 NAMES = PluginNames(
-    step_kinds=frozenset({"read", "exec", "chat", "embed", "retrieve", "write"}),
+    step_kinds=frozenset({"read", "exec", "chat", "embed", "retrieve", "write", "fetch", "git"}),
     threading=frozenset({"async"}),
     llm_clients=frozenset({"openai", "local"}),
     model_factories=frozenset({"optimized"}),
@@ -39,9 +39,14 @@ class First:
 
 
 def admit(
-    wanted: AgentTaskSpec, models: dict[str, Any] | None = None, *, there: tuple[tuple[str, ...], ...] = (), gpus: int = 0
+    wanted: AgentTaskSpec,
+    models: dict[str, Any] | None = None,
+    *,
+    there: tuple[tuple[str, ...], ...] = (),
+    gpus: int = 0,
+    installation: Installation = INSTALLATION,
 ) -> Admission:
-    return Gate(INSTALLATION, NAMES, {"auto": First()}).admit(
+    return Gate(installation, NAMES, {"auto": First()}).admit(
         "agents",
         wanted,
         models={name: read_model(model) for name, model in (models or {}).items()},
@@ -68,10 +73,25 @@ def run(secret: str, **fields: Any) -> AgentTaskSpec:
         (spec(device={"strategy": "atuo"}), Reason.UNKNOWN_PLUGIN, "spec.device.strategy: no device strategy is called 'atuo'"),
         (spec(execution={"threading": "fibers"}), Reason.UNKNOWN_PLUGIN, "installed: async"),
         (spec(steps=[{"name": "a", "plugin": {"kind": "shuffle"}}]), Reason.UNKNOWN_PLUGIN, "no step kind is called 'shuffle'"),
+        (
+            spec(execution={"maxConcurrentByKind": {"exce": 1}}),
+            Reason.INVALID_TASK,
+            "spec.execution.maxConcurrentByKind: no step kind is called 'exce'",
+        ),
+        (
+            spec(steps=[{"name": "get", "fetch": {"url": "https://api.example.com"}}]),
+            Reason.INVALID_TASK,
+            "spec.steps[0].fetch: the installation allows no host to be reached; have it added to allowedHosts",
+        ),
+        (
+            spec(steps=[{"name": "get", "git": {"clone": {"url": "https://git.example.com/a", "path": "a"}}}]),
+            Reason.INVALID_TASK,
+            "spec.steps[0].git.clone: the installation allows no host",
+        ),
         (spec(output="{{ steps.four.text }}"), Reason.INVALID_TEMPLATE, "spec.output"),
         (run("payments"), Reason.INVALID_TASK, "spec.steps[0].exec.env[0].secretKeyRef: tasks may not name the Secret 'payments'"),
     ],
-    ids=["strategy", "threading", "kind", "template", "secret"],
+    ids=["strategy", "threading", "kind", "limit of a kind", "fetch", "clone", "template", "secret"],
 )
 def test_what_can_never_run_is_refused_with_its_field(wanted: AgentTaskSpec, reason: Reason, words: str) -> None:
     found = refusal(wanted, INSTALLATION, NAMES)
@@ -83,6 +103,10 @@ def test_what_can_never_run_is_refused_with_its_field(wanted: AgentTaskSpec, rea
 
 def test_what_can_run_is_not_refused() -> None:
     assert refusal(run("agent-token"), INSTALLATION, NAMES) is None
+    assert refusal(spec(execution={"maxConcurrentByKind": {"exec": 1}}), INSTALLATION, NAMES) is None
+    assert refusal(spec(steps=[{"name": "d", "git": {"diff": {"path": "a"}}}]), INSTALLATION, NAMES) is None
+    reaching = msgspec.structs.replace(INSTALLATION, allowed_hosts=("*.example.com",))
+    assert refusal(spec(steps=[{"name": "get", "fetch": {"url": "https://api.example.com"}}]), reaching, NAMES) is None
 
 
 def test_by_default_no_secret_may_be_named() -> None:
@@ -120,11 +144,11 @@ def test_a_model_that_is_not_there_is_waited_for_by_its_key() -> None:
 
 
 def test_a_model_that_cannot_be_read_is_waited_for() -> None:
-    found = admit(chat(), {"small": {**PLAIN, "limits": {}}})
+    found = admit(chat(), {"small": {**PLAIN, "limit": {}}})
 
     assert isinstance(found, Waits)
     assert "cannot be read" in found.message
-    assert "limits" in found.message
+    assert "limit" in found.message
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,78 @@ def test_a_model_of_an_unknown_plugin_is_refused(model: dict[str, Any], words: s
     assert isinstance(found, Refused)
     assert found.reason is Reason.UNKNOWN_PLUGIN
     assert words in found.message
+
+
+def test_a_fallback_that_is_not_there_is_waited_for_like_any_other() -> None:
+    found = admit(chat(), {"small": {**PLAIN, "fallback": ["big"]}})
+
+    assert found == Waits(
+        reason=Reason.UNKNOWN_MODEL,
+        message="no AgentModel 'big', a fallback of 'small'; namespace agents has: small",
+        missing=(("model", "agents", "big"),),
+    )
+    assert isinstance(admit(chat(), {"small": {**PLAIN, "fallback": ["big"]}, "big": PLAIN}), Admitted)
+
+
+def test_a_fallback_of_a_fallback_is_not_followed() -> None:
+    models = {"small": {**PLAIN, "fallback": ["big"]}, "big": {**PLAIN, "fallback": ["nowhere"]}}
+
+    assert isinstance(admit(chat(), models), Admitted)
+    assert list(models_used(chat(), {name: read_model(model) for name, model in models.items()})) == ["small", "big"]
+
+
+def test_a_fallback_is_held_to_the_rules_of_the_named() -> None:
+    unknown = admit(chat(), {"small": {**PLAIN, "fallback": ["big"]}, "big": {**PLAIN, "client": "opnai"}})
+    foreign = admit(chat(pod={"image": "stranger:1"}), {"small": {**PLAIN, "fallback": ["big"]}, "big": KEYED})
+
+    assert isinstance(unknown, Refused)
+    assert unknown.message.startswith("AgentModel big: spec.client: no LLM client is called 'opnai'")
+    assert isinstance(foreign, Refused)
+    assert "may not get the credential of AgentModel 'big'" in foreign.message
+
+
+def test_weights_of_a_hub_are_the_admins_to_allow() -> None:
+    hub = {"client": "local", "model": "m", "local": {"hub": {"repository": "org/m"}}}
+
+    found = admit(chat(), {"small": hub})
+
+    assert isinstance(found, Refused)
+    assert found.reason is Reason.INVALID_TASK
+    assert found.message.startswith("AgentModel small: spec.local.hub: pods of this installation download no weights; use package, path or")
+    assert found.message.endswith("or have hubDownloads set")
+    allowing = msgspec.structs.replace(INSTALLATION, hub_downloads=True)
+    assert isinstance(admit(chat(), {"small": hub}, installation=allowing), Admitted)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "what", "key"),
+    [
+        pytest.param(
+            {**PLAIN, "caBundle": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}},
+            "spec.caBundle",
+            "ConfigMap 'ca'",
+            ("configmap", "agents", "ca"),
+            id="certificates",
+        ),
+        pytest.param(
+            {"client": "local", "model": "m", "local": {"persistentVolumeClaim": {"claimName": "weights"}}},
+            "spec.local.persistentVolumeClaim",
+            "PersistentVolumeClaim 'weights'",
+            ("claim", "agents", "weights"),
+            id="weights",
+        ),
+    ],
+)
+@pytest.mark.parametrize("fallback", [False, True], ids=["named", "fallback"])
+def test_what_a_model_mounts_is_waited_for_like_an_input(
+    model: dict[str, Any], field: str, what: str, key: tuple[str, ...], *, fallback: bool
+) -> None:
+    name, models = ("big", {"small": {**PLAIN, "fallback": ["big"]}, "big": model}) if fallback else ("small", {"small": model})
+
+    assert admit(chat(), models) == Waits(
+        reason=Reason.MISSING_INPUT, message=f"AgentModel {name}: {field}: namespace agents has no {what} yet", missing=(key,)
+    )
+    assert isinstance(admit(chat(), models, there=(key,)), Admitted)
 
 
 def test_a_third_partys_step_names_its_model_in_with() -> None:
@@ -202,7 +298,7 @@ def test_inputs_are_waited_for_in_their_order() -> None:
 
 
 def test_an_input_without_a_source_misses_nothing() -> None:
-    assert missing_input("agents", spec(inputs=[{"name": "a"}]).inputs, lambda _: False) is None
+    assert missing("agents", spec(inputs=[{"name": "a"}]).inputs, {}, lambda _: False) is None
 
 
 def test_devices_are_chosen_in_the_order_of_wish() -> None:

@@ -136,6 +136,101 @@ def test_credentials_and_secrets_come_by_reference_under_our_names() -> None:
     assert [(one.step, one.name, one.env) for one in told.secrets] == [("run", "TOKEN", "AGENTTASK_SECRET_0")]
 
 
+def test_every_secret_of_a_step_comes_under_the_name_that_it_fills() -> None:
+    ref = {"name": "agents", "key": "t"}
+    steps = [
+        {"name": "get", "fetch": {"url": "u", "headers": [{"name": "Accept", "value": "x"}, {"name": "X-Key", "secretKeyRef": ref}]}},
+        {"name": "code", "git": {"clone": {"url": "u", "path": "p", "credentials": ref}}},
+    ]
+
+    pod = made(spec(steps=steps))
+
+    told = document.decode(pod["metadata"]["annotations"][c.ANNOTATION_DOCUMENT])
+    assert [(one.step, one.name, one.env) for one in told.secrets] == [
+        ("get", "X-Key", "AGENTTASK_SECRET_0"),
+        ("code", "credentials", "AGENTTASK_SECRET_1"),
+    ]
+    assert {name for name in variables(pod) if name.startswith(c.ENV_SECRET_PREFIX)} == {"AGENTTASK_SECRET_0", "AGENTTASK_SECRET_1"}
+
+
+def test_what_the_installation_allows_is_in_the_document() -> None:
+    allowing = msgspec.structs.replace(INSTALLATION, allowed_hosts=("api.example.com",), hub_downloads=True)
+
+    told = [
+        document.decode(made(spec(), installation=one)["metadata"]["annotations"][c.ANNOTATION_DOCUMENT]).policy
+        for one in (INSTALLATION, allowing)
+    ]
+
+    assert told == [document.Policy(), document.Policy(hosts=("api.example.com",), hub=True)]
+
+
+ENDPOINT = {
+    **KEYED,
+    "headers": {"X-Team": "agents"},
+    "caBundle": {"configMapKeyRef": {"name": "ca", "key": "tls.crt"}},
+    "http2": "Disabled",
+    "timeouts": {"connectSeconds": 1, "firstTokenSeconds": 5, "totalSeconds": 60},
+    "limits": {"concurrentCalls": 4, "requestsPerMinute": 60, "tokensPerMinute": 100000},
+    "retry": {"limit": 0, "maxBackoffSeconds": 5},
+    "circuitBreaker": {"failurePercent": 20, "minimumCalls": 5, "windowSeconds": 10, "openSeconds": 10},
+    "fallback": ["local"],
+    "prices": {"inputPerMillion": "0.15", "outputPerMillion": "0.6", "currency": "EUR"},
+    "parameters": {"top_p": "0.9"},
+}
+CLAIMED = {
+    "client": "local",
+    "model": "smol",
+    "credentials": {"secretKeyRef": {"name": "other", "key": "k"}},
+    "local": {"persistentVolumeClaim": {"claimName": "weights", "path": "smol/./v2/"}, "memory": 1000000000, "isolation": "Process"},
+    "fallback": ["never"],
+}
+ASK = [{"name": "ask", "chat": {"model": "small", "prompt": "x"}}]
+
+
+def test_every_field_of_a_model_reaches_the_runner() -> None:
+    pod = made(spec(steps=ASK), {"small": ENDPOINT})
+
+    told = msgspec.to_builtins(document.decode(pod["metadata"]["annotations"][c.ANNOTATION_DOCUMENT]).models[0])
+    expected = {name: value for name, value in ENDPOINT.items() if name not in ("credentials", "caBundle")}
+    assert told == {
+        "name": "small",
+        "credentialEnv": "AGENTTASK_CREDENTIAL_0",
+        "caFile": "/etc/agenttask-ca/small/ca.pem",
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in expected.items()},
+    }
+
+
+def test_a_fallback_brings_its_credential_and_its_weights_and_no_fallbacks_of_its_own() -> None:
+    pod = made(spec(steps=ASK), {"small": ENDPOINT, "local": CLAIMED})
+
+    first, second = document.decode(pod["metadata"]["annotations"][c.ANNOTATION_DOCUMENT]).models
+    assert (first.fallback, second.fallback) == (("local",), ())
+    assert [first.credential_env, second.credential_env] == ["AGENTTASK_CREDENTIAL_0", "AGENTTASK_CREDENTIAL_1"]
+    assert variables(pod)["AGENTTASK_CREDENTIAL_1"] == {"secretKeyRef": {"name": "other", "key": "k", "optional": False}}
+    assert second.local is not None
+    assert (second.local.path, second.local.persistent_volume_claim) == ("/mnt/models/local/smol/v2", None)
+    assert (second.local.memory, second.local.isolation) == (1000000000, "Process")
+    assert container(pod)["image"] == "t:1"
+    assert pod["spec"]["volumes"][3:] == [
+        {"name": "ca-0", "configMap": {"name": "ca", "items": [{"key": "tls.crt", "path": "ca.pem"}], "optional": False}},
+        {"name": "model-1", "persistentVolumeClaim": {"claimName": "weights", "readOnly": True}},
+    ]
+    assert container(pod)["volumeMounts"][3:] == [
+        {"name": "ca-0", "mountPath": "/etc/agenttask-ca/small", "readOnly": True},
+        {"name": "model-1", "mountPath": "/mnt/models/local", "readOnly": True},
+    ]
+
+
+def test_the_root_of_a_claim_is_its_mount() -> None:
+    claimed = {**CLAIMED, "local": {"persistentVolumeClaim": {"claimName": "weights"}}}
+
+    pod = made(spec(steps=ASK), {"small": claimed})
+
+    (told,) = document.decode(pod["metadata"]["annotations"][c.ANNOTATION_DOCUMENT]).models
+    assert told.local is not None
+    assert told.local.path == "/mnt/models/small"
+
+
 def test_variables_of_the_task_are_none_of_the_container() -> None:
     pod = made(spec(pod={"env": [{"name": "LD_PRELOAD", "value": "/inputs/x/evil.so"}, {"name": "MODE", "value": "a"}]}))
 
@@ -308,6 +403,32 @@ EVIL: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
+EVIL_OF_MODELS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "another file of a ConfigMap": poke("spec/volumes/3/configMap/items/0/path", "../x"),
+    "two keys of a ConfigMap": poke("spec/volumes/3/configMap/items/-", {"key": "x", "path": "ca.pem"}),
+    "a whole ConfigMap as certificates": poke("spec/volumes/3/configMap/items", []),
+    "writable weights": poke("spec/containers/0/volumeMounts/4/readOnly", False),
+    "a writable claim of weights": poke("spec/volumes/4/persistentVolumeClaim/readOnly", False),
+    "certificates among the inputs": poke("spec/containers/0/volumeMounts/3/mountPath", "/inputs/x"),
+    "certificates among the weights": poke("spec/containers/0/volumeMounts/3/mountPath", "/mnt/models/x"),
+    "weights among the certificates": poke("spec/containers/0/volumeMounts/4/mountPath", "/etc/agenttask-ca/x"),
+    "weights elsewhere": poke("spec/containers/0/volumeMounts/4/mountPath", "/etc/x"),
+    "weights above their folder": poke("spec/containers/0/volumeMounts/4/mountPath", "/mnt/models/.."),
+    "certificates above their folder": poke("spec/containers/0/volumeMounts/3/mountPath", "/etc/agenttask-ca/"),
+}
+
+
+@pytest.mark.parametrize("change", EVIL_OF_MODELS.values(), ids=EVIL_OF_MODELS)
+def test_what_models_mount_stays_where_it_belongs(change: Callable[[dict[str, Any]], None]) -> None:
+    pod = made(spec(steps=ASK), {"small": ENDPOINT, "local": CLAIMED})
+    changed = copy.deepcopy(pod)
+    change(changed)
+    assert changed != pod
+
+    with pytest.raises(PodRejected):
+        verify(msgspec.json.encode(changed), INSTALLATION)
+
+
 @pytest.mark.parametrize("change", EVIL.values(), ids=EVIL)
 def test_what_no_task_may_have_never_leaves_the_controller(change: Callable[[dict[str, Any]], None]) -> None:
     pod = made(spec(inputs=[{"name": "repo", "configMap": {"name": "repo"}}]))
@@ -324,7 +445,9 @@ nasty = st.text(max_size=60) | st.sampled_from(
     ["$(AGENTTASK_CREDENTIAL_0)", "..", "/", "hostPath", '"}],"hostNetwork":true,"x":[{"a":"', "--", "\x00"]
 )
 quantities = st.from_regex(r"[1-9][0-9]{0,5}(\.[0-9]{1,3})?(m|k|M|G|Ki|Mi|Gi)?", fullmatch=True)
-amounts = st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities, "ephemeral-storage": quantities})
+amounts = st.fixed_dictionaries(
+    {}, optional={"cpu": quantities | st.integers(1, 10**18), "memory": quantities, "ephemeral-storage": quantities}
+)
 secret_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 specs = st.fixed_dictionaries(
     {
@@ -335,7 +458,7 @@ specs = st.fixed_dictionaries(
             max_size=4,
             unique_by=lambda one: one["name"],
         ),
-        "workspace": st.fixed_dictionaries({"sizeLimit": quantities}),
+        "workspace": st.fixed_dictionaries({"sizeLimit": quantities | st.integers(1, 10**18)}),
         "pod": st.fixed_dictionaries(
             {
                 "resources": st.fixed_dictionaries({"requests": amounts, "limits": amounts}),

@@ -26,9 +26,10 @@ DOCUMENT = (
     '"pod":{"env":[{"name":"MODE","value":"$(HOME)"}]},'
     '"pendingDeadlineSeconds":60,"activeDeadlineSeconds":100},'
     '"models":[{"name":"small","client":"openai","model":"m","endpoint":"https://models.example/v1",'
-    '"credentialEnv":"AGENTTASK_CREDENTIAL_0","timeouts":{}}],'
+    '"credentialEnv":"AGENTTASK_CREDENTIAL_0","timeouts":{},"limits":{},"retry":{},"circuitBreaker":{}}],'
     '"secrets":[],'
-    '"device":{"class":"cpu","kind":"cpu","strategy":"auto"}}'
+    '"device":{"class":"cpu","kind":"cpu","strategy":"auto"},'
+    '"policy":{}}'
 )
 WHOLE: dict[str, Any] = {
     "apiVersion": "v1",

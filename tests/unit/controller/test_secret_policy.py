@@ -6,12 +6,12 @@ import pytest
 from tests.fakes.seen import spec
 
 from agenttask.api.reasons import Reason
-from agenttask.controller.acceptance import PluginNames, refusal, secrets_named
+from agenttask.controller.acceptance import PluginNames, refusal
 from agenttask.controller.installation import Images, Installation
 from agenttask.domain.device import DeviceClass
 
 NAMES = PluginNames(
-    step_kinds=frozenset({"read", "exec"}),
+    step_kinds=frozenset({"read", "exec", "fetch", "git"}),
     threading=frozenset({"async"}),
     llm_clients=frozenset(),
     model_factories=frozenset(),
@@ -53,14 +53,28 @@ def test_one_secret_of_many_is_enough_for_a_refusal() -> None:
     assert refused.message.startswith("spec.steps[1].exec.env[1].secretKeyRef: ")
 
 
-def test_every_secret_is_named_with_its_place_and_a_plain_value_is_none() -> None:
-    steps = naming("a", "b")
-    steps[1]["exec"]["env"].insert(1, {"name": "PLAIN", "value": "x"})
+@pytest.mark.parametrize(
+    ("step", "field"),
+    [
+        pytest.param(
+            {"fetch": {"url": "https://a.example", "headers": [{"name": "X-Key", "secretKeyRef": {"name": "key", "key": "k"}}]}},
+            "fetch.headers[0].secretKeyRef",
+            id="header",
+        ),
+        pytest.param(
+            {"git": {"clone": {"url": "https://a.example", "path": "a", "credentials": {"name": "key", "key": "k"}}}},
+            "git.clone.credentials",
+            id="clone",
+        ),
+    ],
+)
+def test_the_globs_hold_for_every_step_that_may_name_a_secret(step: dict[str, Any], field: str) -> None:
+    wanted = spec(steps=[{"name": "get", **step}])
+    refused = refusal(wanted, Installation(secret_globs=("agents-*",), allowed_hosts=("a.example",)), NAMES)
 
-    assert secrets_named(spec(steps=steps)) == [
-        ("spec.steps[1].exec.env[0].secretKeyRef", "a"),
-        ("spec.steps[1].exec.env[2].secretKeyRef", "b"),
-    ]
+    assert refused is not None
+    assert refused.message.startswith(f"spec.steps[0].{field}: tasks may not name the Secret 'key'")
+    assert refusal(wanted, Installation(secret_globs=("key",), allowed_hosts=("a.example",)), NAMES) is None
 
 
 @pytest.mark.parametrize(
