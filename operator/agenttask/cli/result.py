@@ -14,6 +14,7 @@ from agenttask.api.reasons import Phase, Reason, StepPhase
 from agenttask.api.report import StepReport
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTask, AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
+from agenttask.domain.progress import items_of
 from agenttask.runner.run import Outcome
 from agenttask.runner.termination import fitting
 
@@ -37,6 +38,7 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
             input_tokens=outcome.usage.input_tokens,
             output_tokens=outcome.usage.output_tokens,
             total_tokens=outcome.usage.input_tokens + outcome.usage.output_tokens,
+            cost=report.usage.cost or None,
         ),
         start_time=_time(report.started),
         completion_time=_time(report.started + max((step.started_ms + step.duration_ms for step in report.steps), default=0)),
@@ -82,6 +84,8 @@ def _step(step: Step, report: StepReport, started: int) -> StepStatus:
     return StepStatus(
         name=step.name,
         phase=_PHASES[report.code],
+        tries=report.tries,
+        items=items_of(report),
         started_at=_time(started + report.started_ms) if ran else None,
         finished_at=_time(started + report.started_ms + report.duration_ms) if ran else None,
         message=report.message or None,

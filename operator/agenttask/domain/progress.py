@@ -48,10 +48,17 @@ def _shown(name: str, one: StepReport, began: float, last: float) -> StepStatus:
     return StepStatus(
         name=name,
         phase=phase,
+        tries=one.tries,
+        items=items_of(one),
         started_at=moment.render_exact(started),
         finished_at=moment.render_exact(finished),
         message=message or None,
     )
+
+
+def items_of(one: StepReport) -> str | None:
+    """Ended items of all items, as `3/5`; None of a step without `forEach`."""
+    return f"{min(one.items_ended, one.items)}/{one.items}" if one.items else None
 
 
 def _span(pod: SeenPod | None, now: float) -> tuple[float, float]:
@@ -78,4 +85,5 @@ def usage_of(report: Report | None) -> UsageStatus | None:
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         total_tokens=usage.input_tokens + usage.output_tokens,
+        cost=usage.cost or None,
     )
