@@ -101,7 +101,7 @@ class TaskRun:
         self._slots = Slots(station.settings.max_concurrent_steps, document.spec.execution.max_concurrent_by_kind)
         self._keeper: Keeper = KeepsNothing()
         self._locks = PathLocks()
-        self._session = SharedSession(station.http_traces)
+        self._session = SharedSession(station.http_traces, settings=station.settings.http)
         self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), self._session)
 
     async def __aenter__(self) -> Self:
@@ -232,7 +232,9 @@ class TaskRun:
 
     def _make_models(self, engines: Engines, session: SharedSession) -> Models:
         def context(document: ModelDocument) -> ClientContext:
-            return ClientContext(credential=credential_of(document, self._station.credentials), session=session, engines=engines)
+            return ClientContext(
+                credential=credential_of(document, self._station.credentials), session=session.for_model(document), engines=engines
+            )
 
         models = Models(
             self._document.models,

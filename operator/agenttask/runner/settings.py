@@ -12,6 +12,7 @@ from msgspec import Struct
 from agenttask.api.errors import InvalidTask
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.nearest import quoted
+from agenttask.runner.http_settings import HttpSettings, read_http_settings
 
 DEFAULT_CPU_THREADS = 4
 DEFAULT_GPU_MEMORY_FRACTION = 0.8
@@ -38,6 +39,7 @@ class RunnerSettings(Struct, frozen=True, kw_only=True):
     """How long a stopped run may take to end its steps; the pod's own grace period must be longer."""
     cpus: int = 1
     memory_bytes: int | None = None
+    http: HttpSettings = HttpSettings()
 
     @property
     def torch_threads(self) -> int:
@@ -66,6 +68,7 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or 20,
         cpus=cpus,
         memory_bytes=memory_bytes,
+        http=read_http_settings(merged),
     )
 
 
