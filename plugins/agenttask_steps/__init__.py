@@ -1,4 +1,4 @@
-"""The built-in step kinds: read, write, exec, chat, embed, retrieve."""
+"""The built-in step kinds: read, write, exec, chat, embed, retrieve, fetch, git."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ from agenttask.plugin.step import StepKindFactory
 from agenttask_steps.chat import ChatStep
 from agenttask_steps.embed import EmbedStep
 from agenttask_steps.exec import ExecStep
+from agenttask_steps.fetch import FetchStep
 from agenttask_steps.read import ReadStep
 from agenttask_steps.retrieve import RetrieveStep
 from agenttask_steps.write import WriteStep
@@ -22,4 +23,5 @@ def agenttask_step_kinds() -> Mapping[str, StepKindFactory]:
         "chat": ChatStep,
         "embed": EmbedStep,
         "retrieve": RetrieveStep,
+        "fetch": FetchStep,
     }

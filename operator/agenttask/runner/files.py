@@ -106,7 +106,8 @@ class TaskFiles:
         except OSError as error:
             raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         return target
 
     def _shown(self, place: Place, rest: str) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,32 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space"):
         write_atomically(target, b"new")
     assert (target.read_text(), names(tmp_path)) == ("old", ["note"])
+
+
+async def pieces(*chunks: bytes | Exception) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        if isinstance(chunk, Exception):
+            raise chunk
+        yield chunk
+
+
+async def test_a_stream_makes_folders_and_replaces_what_was_there(files: TaskFiles, root: Path) -> None:
+    for content in (b"old", b"new"):
+        written = await files.write_stream("a/b", pieces(content, b"!"))
+    assert written == root / "workspace/a/b"
+    assert (written.read_bytes(), stat.S_IMODE(written.stat().st_mode), names(written.parent)) == (b"new!", 0o644, ["b"])
+
+
+async def test_nothing_is_left_of_a_stream_that_breaks_off(files: TaskFiles, root: Path) -> None:
+    (root / "workspace" / "a").write_text("old")
+    with pytest.raises(OutputTooLarge):
+        await files.write_stream("a", pieces(b"new", OutputTooLarge("")))
+    assert (names(root / "workspace"), (root / "workspace" / "a").read_text()) == (["a"], "old")
+
+
+async def test_a_stream_that_cannot_be_written_is_told(files: TaskFiles, root: Path) -> None:
+    (root / "workspace" / "file").write_text("")
+    with pytest.raises(StepFailed, match="'file/a' cannot be written"):
+        await files.write_stream("file/a", pieces(b"x"))
+    with pytest.raises(StepFailed, match="outside"):
+        await files.write_stream("../a", pieces(b"x"))
