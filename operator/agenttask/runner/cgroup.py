@@ -1,7 +1,7 @@
 """How much processor and memory this container has: the cgroup's limits, where the machine's own numbers mislead.
 
 Both versions are read: v2 has `cpu.max` and `memory.max` at the root of a container's cgroup namespace, v1 has
-`cpu.cfs_quota_us` and `memory.limit_in_bytes` below a folder a controller.
+`cpu.cfs_quota_us` and `memory.limit_in_bytes` below a folder a controller. How much is used is told the same way.
 """
 
 import math
@@ -28,6 +28,34 @@ def memory_limit(root: Path = ROOT) -> int | None:
         if words and words[0].isdigit():
             limit = int(words[0])
             return limit if limit < _V1_UNLIMITED else None
+    return None
+
+
+def has_quota(root: Path = ROOT) -> bool:
+    """Whether processor time is limited, so that the cgroup is this container's own and not the machine's."""
+    return _quota(root) is not None
+
+
+def cpu_seconds(root: Path = ROOT) -> float | None:
+    """Processor time that the container has used; None where it is not told."""
+    words = _words(root / "cpu.stat")
+    if "usage_usec" in words[:-1]:
+        return int(words[words.index("usage_usec") + 1]) / 1e6
+    words = _words(root / "cpuacct/cpuacct.usage")
+    return int(words[0]) / 1e9 if words else None
+
+
+def memory_used(root: Path = ROOT) -> int | None:
+    """Bytes that the container cannot give back, as the kubelet counts them: without file pages that were not used lately."""
+    for usage, stat, inactive in (
+        ("memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        words = _words(root / usage)
+        if words:
+            details = _words(root / stat)
+            free = int(details[details.index(inactive) + 1]) if inactive in details[:-1] else 0
+            return max(0, int(words[0]) - free)
     return None
 
 

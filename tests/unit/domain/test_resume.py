@@ -157,7 +157,7 @@ class World:
     def run(self, index: int, outputs: Mapping[int, str], workspace: Workspace) -> str:
         needs = sorted(self.graph.ancestors(index))
         seen = [(other, workspace.get(self.file[other])) for other in needs if changes_files(self.steps[other])]
-        output = mixed(index, [outputs[other] for other in needs], [] if self.steps[index].chat else seen)
+        output = mixed(index, [outputs[other] for other in needs], [] if self.steps[index].chat or self.steps[index].write else seen)
         if changes_files(self.steps[index]):
             workspace[self.file[index]] = mixed(output, workspace.get(self.file[index]) if self.steps[index].exec else None)
         return output
@@ -174,7 +174,7 @@ def order(graph: StepGraph) -> list[int]:
 def tasks(draw: st.DrawFn) -> list[Step]:
     steps = []
     for index in range(draw(st.integers(1, 7))):
-        kind = draw(st.sampled_from([READ, WRITE, EXEC, CHAT]))
+        kind: dict[str, Any] = draw(st.sampled_from([READ, WRITE, EXEC, CHAT]))
         needs = (
             None if draw(st.booleans()) else draw(st.lists(st.integers(0, index - 1), unique=True, max_size=3) if index else st.just([]))
         )
@@ -200,7 +200,7 @@ def test_any_prefix_of_a_run_and_a_resume_give_the_outputs_of_one_run(
             name = world.file[index]
             files = (KeptFile(path=name, content=whole[name].encode()),) if steps[index].keep_files and name in whole else None
             files = files if changes_files(steps[index]) else None
-            if index in dropped and not (workspace_kept and steps[index].exec):
+            if index in dropped and not (workspace_kept and not steps[index].chat):  # a file may have changed since it was read
                 kept.append(KeptStep(name=steps[index].name, dropped="large"))
             else:
                 kept.append(KeptStep(name=steps[index].name, output=KeptOutput(text=one[index]), files=files))
