@@ -1,9 +1,10 @@
 """The steps of a task as status shows them, from the runner's report.
 
-Indexes beyond the spec are skipped, and times are held between the container's start and its end: the report is
-written by the pod.
+Indexes beyond the spec are skipped, times are held between the container's start and its end, no more items end than
+there are, and a cost that is none is not shown: the report is written by the pod.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from agenttask.domain import moment
 from agenttask.domain.observation import SeenPod
 
 _PHASES: Final = {"S": StepPhase.SUCCEEDED, "F": StepPhase.FAILED, "R": StepPhase.RUNNING, "K": StepPhase.SKIPPED}
+_COST: Final = re.compile(r"[0-9]+(\.[0-9]+)? [A-Z]{3}( \+ [0-9]+(\.[0-9]+)? [A-Z]{3})*")
 _RAN: Final = (StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.RUNNING)
 
 
@@ -39,7 +41,7 @@ def _shown(name: str, one: StepReport, began: float, last: float) -> StepStatus:
     """A step that the report tells of; there is a report only when the container has ended, so nothing runs any more."""
     phase = _PHASES[one.code]
     if phase not in _RAN:
-        return StepStatus(name=name, phase=phase, message=one.message or None)
+        return StepStatus(name=name, phase=phase, tries=one.tries, items=items_of(one), message=one.message or None)
     started = min(began + one.started_ms / 1000, last)
     finished = min(started + one.duration_ms / 1000, last)
     message = one.message
@@ -76,7 +78,7 @@ def progress_of(steps: Sequence[StepStatus]) -> str | None:
 
 
 def usage_of(report: Report | None) -> UsageStatus | None:
-    """Calls and tokens, if there was a call."""
+    """Calls, tokens and what they cost, if there was a call."""
     if report is None or not report.usage.calls:
         return None
     usage = report.usage
@@ -85,5 +87,5 @@ def usage_of(report: Report | None) -> UsageStatus | None:
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         total_tokens=usage.input_tokens + usage.output_tokens,
-        cost=usage.cost or None,
+        cost=usage.cost if _COST.fullmatch(usage.cost) else None,
     )

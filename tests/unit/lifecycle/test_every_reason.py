@@ -37,6 +37,7 @@ ENDS: dict[Reason, tuple[Observation, SeenTask]] = {
     Reason.POD_REJECTED: (seen(rejection=Rejection(reason=Reason.POD_REJECTED, message="violates PodSecurity")), task()),
     Reason.PENDING_DEADLINE_EXCEEDED: (missing(Reason.UNKNOWN_MODEL), task(pendingDeadlineSeconds=5)),
     Reason.DEADLINE_EXCEEDED: (seen(ended(exit_code=137, finished=8, deletion=CREATED + 38)), task(activeDeadlineSeconds=5)),
+    Reason.SOFT_DEADLINE_REACHED: (told(Reason.SOFT_DEADLINE_REACHED), task()),
     Reason.OUTPUT_TOO_LARGE: (told(Reason.OUTPUT_TOO_LARGE), task()),
     Reason.RUNNER_CRASHED: (seen(ended("Traceback", exit_code=1, reason="Error")), task()),
     Reason.LOST: (seen(), task(AgentTaskStatus(phase=Phase.STARTING, pod_name=POD))),

@@ -27,6 +27,12 @@ CASES: dict[str, tuple[SeenPod, Reason, str]] = {
     "done although it was being deleted": (ended(DONE, deletion=CREATED + 9), Reason.SUCCEEDED, ""),
     "done, and gone since": (ended(DONE, gone=True), Reason.SUCCEEDED, ""),
     "a step failed": (ended(failed(Reason.STEP_FAILED), exit_code=1), Reason.STEP_FAILED, "so it is"),
+    "its soft deadline passed": (ended(failed(Reason.SOFT_DEADLINE_REACHED), exit_code=1), Reason.SOFT_DEADLINE_REACHED, "so it is"),
+    "its soft deadline passed, and then the other": (
+        ended(failed(Reason.SOFT_DEADLINE_REACHED), exit_code=1, reason="Error", finished=200.0, deletion=CREATED + 150),
+        Reason.SOFT_DEADLINE_REACHED,
+        "so it is",
+    ),
     "a model refused": (ended(failed(Reason.MODEL_REJECTED), exit_code=1), Reason.MODEL_REJECTED, "so it is"),
     "a report with a reason that is not the runner's to give": (
         ended(failed(Reason.POD_REJECTED), exit_code=1),

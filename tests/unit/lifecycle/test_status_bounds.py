@@ -50,9 +50,9 @@ def with_device(one: SeenPod) -> SeenPod:
 
 FULL = said(
     done=True,
-    steps=tuple(StepReport(index, "S", 2**53, 2**53) for index in range(64)),
-    usage=UsageReport(2**53, 2**53, 2**53),
-    output="ü" * 200,
+    steps=tuple(StepReport(index, "S", 2**53, 2**53, "", 10**9, 10**6, 10**6) for index in range(64)),
+    usage=UsageReport(2**53, 2**53, 2**53, " + ".join(["123456.1234 USD"] * 7)),
+    output="x",
 )
 FAILED = said(done=True, error=ErrorReport(reason=Reason.STEP_FAILED, message="x" * 1024, step=63))
 
