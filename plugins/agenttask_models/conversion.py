@@ -19,13 +19,18 @@ _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 def ready_folder(found: ModelFolder, cache: Path) -> ModelFolder:
     """The folder itself, or its GGUF file converted into `cache`, where it is found the next time; blocking."""
+    target = converted_folder(found, cache)
+    if not target.config_file.is_file():
+        convert(found, target.path)
+    return target
+
+
+def converted_folder(found: ModelFolder, cache: Path) -> ModelFolder:
+    """Where the folder of safetensors is, or will be when the GGUF file is converted."""
     if found.gguf is None:
         return found
     source = found.path / found.gguf
-    target = cache / f"{source.stem}-{_digest(source)}"
-    if not (target / "config.json").is_file():
-        convert(found, target)
-    return ModelFolder(path=target)
+    return ModelFolder(path=cache / f"{source.stem}-{_digest(source)}")
 
 
 def convert(found: ModelFolder, target: Path) -> None:
@@ -68,7 +73,8 @@ def _dequantise(source: Path, gguf: str, target: Path) -> None:
             f"{source / gguf} must be converted, which needs {' and '.join(missing)}; install agenttask[gguf], or convert it "
             "when the image is built: python -m agenttask_models.convert PACKAGE FOLDER"
         )
-    torch = load_torch(max(1, len(os.sched_getaffinity(0)) - 1))
+    # The runner has set the variable from the container's quota; where an image is built, there is the machine only.
+    torch = load_torch(int(os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) - 1)))
     transformers = load_transformers()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=gguf, local_files_only=True, trust_remote_code=False)
     model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,8 @@
 """An embedding model on torch: mean of the last layer, length one. Everything here runs on the engine's thread.
 
-A text longer than the model's window is not cut: its windows are embedded, and their tokens averaged together.
+A text longer than the model's window is not cut: its windows are embedded, and their tokens averaged together. Windows are
+sorted by length and go through the model in steps of so many rows and so many tokens, padding included: equal lengths waste
+nothing, and one long text does not take the memory of a hundred.
 """
 
 from array import array
@@ -8,52 +10,77 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agenttask.api.errors import OutOfMemory
 from agenttask_models.embedding import Embedded
+from agenttask_models.steps import steps_by_length
 from agenttask_models.torch_errors import with_typed_memory_errors
+
+STEP_TOKENS = 8192
+_HALVINGS = 2
 
 
 class EmbeddingModel:
     """The weights with their tokenizer."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, torch: Any) -> None:
+    def __init__(self, name: str, model: Any, tokenizer: Any, torch: Any, *, max_batch: int) -> None:
         self._name = name
         self._model = model
         self._tokenizer = tokenizer
         self._torch = torch
+        self._rows = max_batch
+        self._step_tokens = STEP_TOKENS
+        self._halvings = 0
         self._window = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length)
 
     @classmethod
-    def load(cls, name: str, folder: Path, *, device: str, dtype: Any, torch: Any, transformers: Any) -> "EmbeddingModel":
+    def load(cls, name: str, folder: Path, *, device: str, dtype: Any, torch: Any, transformers: Any, max_batch: int) -> "EmbeddingModel":
         """Read it from a folder of safetensors."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = transformers.AutoModel.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-        return cls(name, model.to(device).eval(), tokenizer, torch)
+        return cls(name, model.to(device).eval(), tokenizer, torch, max_batch=max_batch)
 
     def embed(self, texts: Sequence[str]) -> list[Embedded]:
-        """One result a text.
+        """One result a text; where the device has no room, in steps of half the size.
 
         Raises:
-            OutOfMemory: the device has no room for them.
+            OutOfMemory: the device has no room for a quarter either.
         """
-        return with_typed_memory_errors(self._torch, f"model {self._name!r}", lambda: self._embed(texts))
+        while True:
+            try:
+                return with_typed_memory_errors(self._torch, f"model {self._name!r}", lambda: self._embed(texts))
+            except OutOfMemory:
+                if self._halvings == _HALVINGS:
+                    raise
+            self._halvings += 1
+            self._rows, self._step_tokens = max(1, self._rows // 2), max(1, self._step_tokens // 2)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without those that mark its ends."""
+        return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
 
     def _embed(self, texts: Sequence[str]) -> list[Embedded]:
         torch = self._torch
-        encoded = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self._window, return_overflowing_tokens=True, return_tensors="pt"
-        )
-        owners = encoded.pop("overflow_to_sample_mapping")
-        encoded = encoded.to(self._model.device)
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._window, return_overflowing_tokens=True)
+        windows: list[list[int]] = encoded["input_ids"]
+        owners: list[int] = encoded["overflow_to_sample_mapping"]
+        counts = [0] * len(texts)
+        for owner, window in zip(owners, windows, strict=True):
+            counts[owner] += len(window)
         with torch.inference_mode():
-            hidden = self._model(**encoded).last_hidden_state.float()
-            mask = encoded["attention_mask"].unsqueeze(-1).float()
-            sums = torch.zeros(len(texts), hidden.shape[-1], device=hidden.device)
-            sums.index_add_(0, owners.to(hidden.device), (hidden * mask).sum(dim=1))
+            sums = torch.zeros(len(texts), self._model.config.hidden_size, device=self._model.device)
+            for step in steps_by_length([len(window) for window in windows], rows=self._rows, tokens=self._step_tokens):
+                found = self._sums([windows[at] for at in step])
+                sums.index_add_(0, torch.tensor([owners[at] for at in step], device=sums.device), found)
             vectors = torch.nn.functional.normalize(sums, dim=1)  # the mean has the sum's direction
-            counts = torch.zeros(len(texts), dtype=torch.long)
-            counts.index_add_(0, owners, encoded["attention_mask"].sum(dim=1).cpu())
-        return [
-            Embedded(vector=array("f", vector), tokens=tokens) for vector, tokens in zip(vectors.tolist(), counts.tolist(), strict=True)
-        ]
+        return [Embedded(vector=array("f", vector), tokens=tokens) for vector, tokens in zip(vectors.tolist(), counts, strict=True)]
+
+    def _sums(self, windows: Sequence[Sequence[int]]) -> Any:
+        """The last layer summed over the tokens of each window."""
+        torch = self._torch
+        longest, padding = max(map(len, windows)), self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*window, *[padding] * (longest - len(window))] for window in windows], device=self._model.device)
+        mask = torch.tensor([[1] * len(window) + [0] * (longest - len(window)) for window in windows], device=self._model.device)
+        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return (hidden * mask.unsqueeze(-1)).sum(dim=1)

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from agenttask.api.errors import ModelRejected, ModelUnavailable
 from agenttask.api.model import LocalModel
+from agenttask_models.checkpoint import Checkpoint, read_checkpoint
 
 _DEEPEST = 3
 """Folders below the package in which weights are looked for."""
-_HEADER_BYTES = 64 << 20
 
 
 class ModelFolder(Struct, frozen=True, kw_only=True):
@@ -26,6 +26,11 @@ class ModelFolder(Struct, frozen=True, kw_only=True):
     gguf: str | None = None
 
     @property
+    def config_file(self) -> Path:
+        """Where `config.json` is, or would be."""
+        return self.path / "config.json"
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """`config.json`.
 
@@ -33,26 +38,40 @@ class ModelFolder(Struct, frozen=True, kw_only=True):
             ModelRejected: it is no JSON object.
         """
         try:
-            config = json.loads((self.path / "config.json").read_bytes())
+            config = json.loads(self.config_file.read_bytes())
         except ValueError as error:
-            raise ModelRejected(f"{self.path / 'config.json'} is no JSON: {error}") from error
+            raise ModelRejected(f"{self.config_file} is no JSON: {error}") from error
+        except OSError as error:
+            raise ModelRejected(f"{self.config_file} cannot be read: {error.strerror}; check the file's mode and owner") from error
         if not isinstance(config, dict):
-            raise ModelRejected(f"{self.path / 'config.json'} is no JSON object")
+            raise ModelRejected(f"{self.config_file} is no JSON object")
         return config
 
-    def parameters(self) -> int:
-        """How many numbers the weights are, from the headers of the files."""
-        return sum(_elements(file) for file in self.path.glob("*.safetensors"))
+    def checkpoint(self) -> Checkpoint:
+        """What the headers of the weights say.
+
+        Raises:
+            ModelRejected: a file cannot be read, or is cut.
+        """
+        return read_checkpoint(self.path)
+
+    @property
+    def quantisation(self) -> str:
+        """How the weights are quantised, by `config.json` or the GGUF file's name; `none` where they are plain."""
+        if self.gguf is not None:
+            return f"gguf {self.gguf.removesuffix('.gguf').rpartition('.')[2]}"
+        settings = self.config.get("quantization_config")
+        return str(settings.get("quant_method") or "unknown") if isinstance(settings, dict) else "none"
 
 
-def find(local: LocalModel) -> ModelFolder:
-    """The folder that an AgentModel means.
+def find(local: LocalModel, hub: Path | None = None) -> ModelFolder:
+    """The folder that an AgentModel means; `hub` is where its hub's snapshot is.
 
     Raises:
         ModelUnavailable: there is no such package or path.
         ModelRejected: it holds no weights that can be loaded.
     """
-    root, what = _root(local)
+    root, what = _root(local) if hub is None else (hub, f"local.hub {local.hub.repository if local.hub else ''!r}")
     for folder in _folders(root):
         if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
             return ModelFolder(path=folder)
@@ -72,6 +91,10 @@ def _root(local: LocalModel) -> tuple[Path, str]:
         if not path.is_dir():
             raise ModelUnavailable(f"local.path {local.path!r} is no folder in this container; use an image that has it, or mount it")
         return path, f"local.path {local.path!r}"
+    if local.persistent_volume_claim is not None:
+        raise ModelUnavailable(
+            f"local.persistentVolumeClaim {local.persistent_volume_claim.claim_name!r} is mounted in a pod only; use local.path"
+        )
     package = local.package or ""
     module = package.replace("-", "_").replace(".", "_")
     found = importlib.util.find_spec(module)
@@ -87,24 +110,12 @@ def _folders(root: Path) -> Iterator[Path]:
     level = [root]
     for _ in range(_DEEPEST):
         yield from level
-        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+        level = [child for folder in level for child in _children(folder)]
 
 
-def _elements(file: Path) -> int:
-    """Elements in a safetensors file: eight bytes of length, then that much JSON, tensor by tensor."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if not 0 < size <= _HEADER_BYTES:
-            raise ModelRejected(f"{file} is no safetensors file")
-        try:
-            header = json.loads(stream.read(size))
-            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelRejected(f"{file} is no safetensors file: {error}") from error
-    total = 0
-    for shape in shapes:
-        elements = 1
-        for length in shape:
-            elements *= int(length)
-        total += elements
-    return total
+def _children(folder: Path) -> list[Path]:
+    """Folders in a folder that may be listed."""
+    try:
+        return [child for child in sorted(folder.iterdir()) if child.is_dir()]
+    except OSError:
+        return []

@@ -1,4 +1,4 @@
-"""The one place that imports torch and transformers: late, offline, and with thread counts set first.
+"""The one place that imports torch and transformers: late, offline, and with what they read at import set first.
 
 torch sizes its pools from the node, not from the container's quota, and reads OMP_NUM_THREADS while it is imported.
 """
@@ -14,17 +14,22 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",  # progress bars in a pod's log; tqdm reads it while torch imports it
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is CUDA must not initialise it: that poisons forks
 }
+_UNLESS_SET = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""Less fragmentation: a rebuilt attention cache of half the size must fit where the whole one was."""
 
 
 def load_torch(threads: int) -> Any:
-    """torch, with its threads for the calling thread set (they are a setting of each thread).
+    """torch, with its threads set: for the calling thread, and for those that first compute after it.
 
     Raises:
         ModelUnavailable: it is not installed.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.update(_ENVIRONMENT)
+    for name, value in _UNLESS_SET.items():
+        os.environ.setdefault(name, value)
     try:
         import torch
     except ImportError as error:

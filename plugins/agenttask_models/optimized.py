@@ -1,4 +1,4 @@
-"""`optimized`: finds the weights, checks device and memory, loads them in a thread of their own, and gives the engine.
+"""`optimized`: finds the weights, chooses the device, checks memory, loads in a thread of its own, and gives the engine.
 
 "Optimized" is what was measured to pay off: one engine a model with batching, float32 on processors, safetensors. Left
 out is what was measured not to: quantising on the fly, compiling, pools of processes.
@@ -8,34 +8,53 @@ import asyncio
 import functools
 import os
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from agenttask.api.errors import ModelRejected, OutOfMemory
-from agenttask.plugin.engine import Engine, EngineConfig
+import msgspec
+
+from agenttask.api.errors import ModelRejected
+from agenttask.plugin.engine import Engine, EngineConfig, EngineIdentity
 from agenttask_models.conversion import ready_folder
-from agenttask_models.device import check_device, dtype_of
-from agenttask_models.embedding import EmbeddingEngine
-from agenttask_models.embedding_model import EmbeddingModel
+from agenttask_models.device import CPU, DeviceSelector, device_share
 from agenttask_models.folder import ModelFolder, find
-from agenttask_models.libraries import load_torch, load_transformers
-from agenttask_models.text import TextEngine
-from agenttask_models.text_model import TextModel
+from agenttask_models.hub import hub_folder
+from agenttask_models.isolated import IsolatedEngine
+from agenttask_models.libraries import load_torch
+from agenttask_models.loading import Loaded, identity_of, load, make_engine
+from agenttask_models.probe import DeviceProbe, TorchProbe
 from agenttask_models.torch_errors import with_typed_memory_errors
 
 ENV_CACHE = "AGENTTASK_MODEL_CACHE"
-"""Where converted models are kept; a folder that is mounted or baked in makes the second load quick."""
+"""Where converted and downloaded models are kept; a folder that is mounted or baked in makes the second load quick."""
 _POOLING = "1_Pooling/config.json"
 
 
 class OptimizedFactory:
-    """Makes engines on torch."""
+    """Makes engines on torch; `probe` looks at the accelerators, `environ` is the runner's."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        given = os.environ if environ is None else environ
-        self._cache = Path(given.get(ENV_CACHE) or Path(tempfile.gettempdir()) / f"agenttask-models-{os.getuid()}")
+    def __init__(self, environ: Mapping[str, str] | None = None, probe: Callable[[], DeviceProbe] | None = None) -> None:
+        self._environ: Mapping[str, str] = os.environ if environ is None else environ
+        self._cache = Path(self._environ.get(ENV_CACHE) or Path(tempfile.gettempdir()) / f"agenttask-models-{os.getuid()}")
+        self._given_probe = probe
+
+    async def identify(self, model_id: str, device: str, config: EngineConfig) -> EngineIdentity:
+        """What `create` would make, and what it takes; in a process of its own the device is chosen there."""
+        found = await self._find(config)
+        _check_kind(model_id, found, config)
+        identity = await asyncio.to_thread(identity_of, found, self._cache, device, config)
+        if device == CPU or config.local.isolation == "Process":
+            return identity
+        return await asyncio.to_thread(self._on_device, model_id, device, config, identity)
+
+    def _on_device(self, model_id: str, device: str, config: EngineConfig, identity: EngineIdentity) -> EngineIdentity:
+        probe = self._probe(config)
+        chosen = DeviceSelector(lambda: probe, config.log).select_device(model_id, config, wish=device)
+        share = next((device_share(each, config) for each in probe.accelerators() if each.name == chosen), None)
+        return msgspec.structs.replace(identity, device=chosen, device_bytes=share)
 
     async def create(self, model_id: str, device: str, config: EngineConfig) -> Engine:
         """Load a model.
@@ -46,41 +65,45 @@ class OptimizedFactory:
             ModelRejected: the weights are of another kind than `local.task`.
             OutOfMemory: they do not fit.
         """
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"model-{model_id}")
-        try:
-            load = functools.partial(self._load, model_id, device, config)
-            model = await asyncio.get_running_loop().run_in_executor(thread, load)
-        except BaseException:
-            thread.shutdown(wait=False, cancel_futures=True)  # a load that runs ends by itself, into nothing
-            raise
-        if isinstance(model, TextModel):
-            return TextEngine(model_id, model, thread)
-        return EmbeddingEngine(model_id, model, thread)
-
-    def _load(self, model_id: str, device: str, config: EngineConfig) -> TextModel | EmbeddingModel:
-        """Cheap checks first: importing the libraries costs seconds, reading weights more."""
-        found = find(config.local)
+        if config.local.isolation == "Process":
+            return await IsolatedEngine.start(model_id, device, config, {**self._environ, ENV_CACHE: str(self._cache)})
+        found = await self._find(config)
         _check_kind(model_id, found, config)
-        torch = load_torch(config.threads)
-        check_device(torch, device)
-        folder = with_typed_memory_errors(torch, f"converting model {model_id!r}", lambda: ready_folder(found, self._cache))
-        dtype = dtype_of(torch, config.local.dtype, device)
-        if device == "cpu":
-            _check_memory(model_id, folder.parameters() * dtype.itemsize, config.memory_bytes)
-        kind: Any = TextModel if config.local.task == "Chat" else EmbeddingModel
-        read = functools.partial(kind.load, model_id, folder.path, device=device, dtype=dtype, torch=torch)
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"model-{model_id}")
+        nobody = threading.Event()
         try:
-            model: TextModel | EmbeddingModel = with_typed_memory_errors(
-                torch, f"loading model {model_id!r}", lambda: read(transformers=load_transformers())
-            )
-        except (OSError, ValueError, KeyError) as error:  # what transformers raises for files that do not fit together
-            raise ModelRejected(f"model {model_id!r} in {folder.path} cannot be loaded: {error}") from error
-        return model
+            work = functools.partial(self._load, model_id, found, device, config, nobody)
+            loaded = await asyncio.get_running_loop().run_in_executor(thread, work)
+        except BaseException:
+            nobody.set()  # a load that runs ends by itself, and lets go of what it made
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
+        return make_engine(model_id, loaded, thread, config.local)
+
+    def _load(self, model_id: str, found: ModelFolder, device: str, config: EngineConfig, nobody: threading.Event) -> Loaded:
+        """Cheap checks first: importing the libraries costs seconds, reading weights more."""
+        torch = load_torch(config.threads)
+        chosen = device
+        if device != CPU:
+            chosen = DeviceSelector(lambda: self._probe(config), config.log).select_device(model_id, config, wish=device)
+        folder = with_typed_memory_errors(torch, f"converting model {model_id!r}", lambda: ready_folder(found, self._cache))
+        loaded = load(model_id, folder, chosen, config, torch)
+        if nobody.is_set() and loaded.batch is not None:
+            loaded.batch.close()
+        return loaded
+
+    async def _find(self, config: EngineConfig) -> ModelFolder:
+        local = config.local
+        hub = None if local.hub is None else await hub_folder(local.hub, self._cache, self._environ, allowed=config.hub)
+        return await asyncio.to_thread(find, local, hub)
+
+    def _probe(self, config: EngineConfig) -> DeviceProbe:
+        return self._given_probe() if self._given_probe is not None else TorchProbe(load_torch(config.threads))
 
 
 def _check_kind(model_id: str, found: ModelFolder, config: EngineConfig) -> None:
     """What `config.json` says of itself against `local.task`; a GGUF file is always a language model's."""
-    architectures = [] if found.gguf is not None else list(found.config.get("architectures") or [])
+    architectures: list[Any] = [] if found.gguf is not None else list(found.config.get("architectures") or [])
     answers = found.gguf is not None or any(str(name).endswith("ForCausalLM") for name in architectures)
     is_a = (
         f"model {model_id!r} is {'a language model' if answers else 'no causal language model'} ({', '.join(architectures) or found.gguf})"
@@ -97,12 +120,3 @@ def _pooling(found: ModelFolder) -> str:
     modes = [str(name).removeprefix("pooling_mode_").removesuffix("_tokens") for name, on in settings.items() if on is True]
     chosen = [mode for mode in modes if mode != "include_prompt"]
     return ", ".join(chosen) or "mean"
-
-
-def _check_memory(model_id: str, needed: int, limit: int | None) -> None:
-    """Say it before the kernel does: an OOM kill takes the whole container and its reasons."""
-    if limit is not None and needed > limit:
-        raise OutOfMemory(
-            f"the weights of model {model_id!r} take {needed >> 20} MiB, the container may use {limit >> 20} MiB; "
-            "raise `pod.resources.limits.memory`, or set local.dtype to BFloat16"
-        )

@@ -196,9 +196,9 @@ async def test_weights_without_their_tokenizer_are_refused(tmp_path):
 class Slow(Engine):
     """Does not answer in time."""
 
-    async def generate(self, _messages, *, max_tokens):
+    async def generate(self, _messages, sampling):
         await asyncio.sleep(60)
-        yield max_tokens
+        yield sampling
 
     async def embed(self, _texts):
         await asyncio.sleep(60)
@@ -211,7 +211,7 @@ class Slow(Engine):
 class Unfinished(Slow):
     """An iterator that is no generator, and has nothing to say."""
 
-    def generate(self, _messages, *, max_tokens):
+    def generate(self, _messages, sampling):
         return self
 
     async def __anext__(self):
@@ -244,8 +244,8 @@ async def test_weights_that_are_not_there_are_the_engines_error():
     ("fields", "problem"),
     [
         ({}, "where the weights are"),
-        ({"local": LocalModel()}, "exactly one of `package` and `path`"),
-        ({"local": LocalModel(package="p", path="/m")}, "exactly one of `package` and `path`"),
+        ({"local": LocalModel()}, "exactly one of `package`, `path`, `persistentVolumeClaim` and `hub`"),
+        ({"local": LocalModel(package="p", path="/m")}, "exactly one of `package`, `path`, `persistentVolumeClaim` and `hub`"),
         ({"local": LocalModel(path="/m"), "parameters": {"temperature": "1"}}, "has no such parameter; it has: none"),
     ],
 )

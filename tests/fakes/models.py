@@ -1,5 +1,8 @@
 """Models for tests of clients and engines: documents, a context, engines that need no weights."""
 
+import contextlib
+from collections.abc import AsyncIterator
+
 import aiohttp
 
 from agenttask.api.document import ModelDocument
@@ -28,11 +31,12 @@ class OneEngine:
         self._engine = engine
         self.asked: list[tuple[str, LocalModel]] = []
 
-    async def engine(self, model_id: str, local: LocalModel) -> Engine:
+    @contextlib.asynccontextmanager
+    async def lease(self, model_id: str, local: LocalModel) -> AsyncIterator[Engine]:
         self.asked.append((model_id, local))
         if self._engine is None:
             raise ModelUnavailable("there are no weights here")
-        return self._engine
+        yield self._engine
 
 
 def client_context(session: aiohttp.ClientSession | None = None, *, engine: Engine | None = None, credential: str | None = None):
