@@ -28,7 +28,7 @@ from agenttask.plugin.llm import ClientContext, Usage
 from agenttask.plugin.registry import Plugins
 from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
-from agenttask.runner.devices import torch_device
+from agenttask.runner.devices import engine_limits, torch_device
 from agenttask.runner.engines import Engines
 from agenttask.runner.keeping import Keeper, KeepsNothing
 from agenttask.runner.lending import Lender
@@ -102,7 +102,14 @@ class TaskRun:
         self._keeper: Keeper = KeepsNothing()
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
-        self._models = self._make_models(Engines(self._model_factory, self._device, station.settings), self._session)
+        engines = Engines(
+            self._model_factory,
+            self._device,
+            station.settings,
+            limits=engine_limits(document),
+            log=lambda message: station.log("models", message),
+        )
+        self._models = self._make_models(engines, self._session)
 
     async def __aenter__(self) -> Self:
         self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
