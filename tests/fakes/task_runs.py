@@ -1,0 +1,73 @@
+"""One task run in this process with fake step kinds, for tests of how steps run."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agenttask.api.document import TaskDocument
+from agenttask.api.report import Report
+from agenttask.plugin.step import StepContext, StepOutput
+from agenttask.runner.observer import NullObserver, Observer
+from agenttask.runner.places import places
+from agenttask.runner.run import Outcome, Station, TaskRun
+from agenttask.runner.settings import RunnerSettings
+from agenttask.runner.termination import LastReport
+from tests.fakes.runner_plugins import FunctionKind, plugins
+
+Kind = Callable[[dict[str, Any], StepContext], Any]
+
+
+def step(name: str, with_: Mapping[str, Any] | None = None, *, kind: str = "echo", **fields: Any) -> dict[str, Any]:
+    """A step of a plugin's kind, as on the wire."""
+    return {"name": name, "plugin": {"kind": kind, "with": dict(with_ or {})}, **fields}
+
+
+def document(*steps: dict[str, Any], models: Any = (), **spec: Any) -> TaskDocument:
+    """A task document."""
+    task = {"name": "demo", "namespace": "agents", "uid": "u-1"}
+    return msgspec.convert({"task": task, "spec": {"steps": steps, **spec}, "models": models}, TaskDocument)
+
+
+class Stage:
+    """Runs documents below `folder`; `kinds` are coroutine functions by the step kind's name."""
+
+    def __init__(self, folder: Path, **kinds: Kind) -> None:
+        self.channel = LastReport()
+        self.lines: list[str] = []
+        self._folder = folder
+        self._kinds = kinds
+        for name in ("workspace", "scratch"):
+            (folder / name).mkdir(exist_ok=True)
+
+    def make(self, found: TaskDocument, observer: Observer | None = None, rng: Callable[[], float] = random.random) -> TaskRun:
+        """A run that has not started."""
+        station = Station(
+            plugins=plugins(kinds={name: FunctionKind(kind) for name, kind in self._kinds.items()}),
+            settings=RunnerSettings(max_concurrent_steps=found.spec.execution.max_concurrent_steps),
+            places=places(self._folder / "workspace", {}),
+            scratch=self._folder / "scratch",
+            credentials={},
+            observer=observer or NullObserver(),
+            channel=self.channel,
+            log=lambda about, message: self.lines.append(f"{about}: {message}"),
+            rng=rng,
+        )
+        return TaskRun(found, station)
+
+    async def run(self, found: TaskDocument, observer: Observer | None = None) -> Outcome:
+        """Run it to its end, with no chance in its pauses."""
+        async with self.make(found, observer, lambda: 0.0) as run:
+            return await run.execute()
+
+
+def codes(report: Report) -> str:
+    """The steps' states in one word."""
+    return "".join(each.code for each in report.steps)
+
+
+def said(output: StepOutput) -> str:
+    """Its text, or its error's message."""
+    return output.text if output.error is None else output.error.message
