@@ -12,6 +12,7 @@ from agenttask.api.model import AgentModel
 from agenttask.api.task import AgentTask
 from agenttask.cli.manifests import InvalidFile, Manifest
 from agenttask.cli.schemas import Schemas
+from agenttask.domain.model_rules import check_model
 from agenttask.domain.validation import validate
 
 
@@ -40,12 +41,12 @@ def check(manifests: Sequence[Manifest], schemas: Schemas, *, step_kinds: Collec
         elif not found:
             try:
                 if manifest.kind == TASK_KIND:
-                    task = _convert(manifest.body, AgentTask)
+                    task = _named(_convert(manifest.body, AgentTask), manifest)
                     validate(task.spec, step_kinds=step_kinds)
                     tasks.append(task)
                 elif manifest.kind == MODEL_KIND:
                     model = _convert(manifest.body, AgentModel)
-                    _check_model(model)
+                    check_model(model.metadata.name, model.spec)
                     models.append(model)
             except AgentTaskError as error:
                 found.append(manifest.at("", str(error)))
@@ -64,9 +65,17 @@ def _structure(manifest: Manifest, schemas: Schemas) -> Sequence[tuple[str, str]
         return [("kind", f"{manifest.kind!r} is none of {', '.join(schemas.kinds)}")] if ours else []
     if body["apiVersion"] != API_VERSION:
         return [("apiVersion", f"{body['apiVersion']!r} is not {API_VERSION!r}")]
-    if not manifest.name:
+    if not manifest.name and not manifest.generate_name:
         return [("metadata.name", "is missing")]
     return list(schemas.problems(manifest.kind, body))
+
+
+def _named(task: AgentTask, manifest: Manifest) -> AgentTask:
+    """The task with a name in place of the one that the API server would make of `generateName`."""
+    if task.metadata.name:
+        return task
+    metadata = msgspec.structs.replace(task.metadata, name=f"{manifest.generate_name}{manifest.document}")
+    return msgspec.structs.replace(task, metadata=metadata)
 
 
 def _convert(body: dict[str, Any], kind: type[Any]) -> Any:
@@ -75,14 +84,3 @@ def _convert(body: dict[str, Any], kind: type[Any]) -> Any:
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise InvalidTask(path.rstrip("`"), problem) from error
-
-
-def _check_model(model: AgentModel) -> None:
-    """The CEL rules of AgentModel, in Python."""
-    spec = model.spec
-    if spec.client == "local" and spec.local is None:
-        raise InvalidTask("spec.local", "client local needs local, which says where the weights are")
-    if spec.client == "openai" and spec.endpoint is None:
-        raise InvalidTask("spec.endpoint", "client openai needs endpoint, the base URL of an OpenAI-compatible server")
-    if spec.local is not None and (spec.local.package is None) == (spec.local.path is None):
-        raise InvalidTask("spec.local", "exactly one of package and path is needed in local")

@@ -31,12 +31,21 @@ class Manifest(Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """`metadata.name`, or nothing."""
+        return self._metadata("name")
+
+    @property
+    def generate_name(self) -> str:
+        """`metadata.generateName`, or nothing: `kubectl create` has the API server make a name that begins so."""
+        return self._metadata("generateName")
+
+    def _metadata(self, field: str) -> str:
         metadata = self.body.get("metadata")
-        return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+        return str(metadata.get(field) or "") if isinstance(metadata, dict) else ""
 
     def at(self, field: str, problem: str) -> str:
         """A problem of this object as a line."""
-        what = f" ({self.kind} {self.name})" if self.name else f" ({self.kind})" if self.kind else ""
+        name = self.name or self.generate_name
+        what = f" ({self.kind} {name})" if name else f" ({self.kind})" if self.kind else ""
         return f"{self.file}: document {self.document}{what}: {f'{field}: ' if field else ''}{problem}"
 
 

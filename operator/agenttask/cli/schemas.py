@@ -5,6 +5,7 @@ The CRDs are part of the package (`agenttask/crds`); in a checkout they are at i
 """
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,6 +18,9 @@ import yaml
 from agenttask.domain.nearest import did_you_mean, listed
 
 _KEEPS_UNKNOWN = "x-kubernetes-preserve-unknown-fields"
+_INT_OR_STRING = "x-kubernetes-int-or-string"
+_LIST_TYPE = "x-kubernetes-list-type"
+_MISSING = re.compile(r"'(.*)' is a required property")
 
 
 class Schemas:
@@ -32,7 +36,7 @@ class Schemas:
         for entry in sorted(self._folder.iterdir(), key=lambda each: each.name):
             if entry.name.endswith(".yaml"):
                 spec = yaml.safe_load(entry.read_text())["spec"]
-                found[spec["names"]["kind"]] = spec["versions"][0]["schema"]["openAPIV3Schema"]
+                found[spec["names"]["kind"]] = _plain(spec["versions"][0]["schema"]["openAPIV3Schema"])
         return found
 
     def problems(self, kind: str, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -41,7 +45,13 @@ class Schemas:
         yield from _unknown(body, schema, "")
         validator = jsonschema.Draft7Validator(schema)
         for error in sorted(validator.iter_errors(body), key=lambda each: [str(part) for part in each.absolute_path]):
-            yield _path(error.absolute_path), _message(error)
+            missing = _MISSING.fullmatch(error.message) if error.validator == "required" else None
+            yield (
+                (_path([*error.absolute_path, missing[1]]), "is missing")
+                if missing is not None
+                else (_path(error.absolute_path), _message(error))
+            )
+        yield from _repeated(body, schema, "")
 
 
 def packaged_schemas() -> Schemas:
@@ -49,6 +59,39 @@ def packaged_schemas() -> Schemas:
     package = files("agenttask")
     installed = package / "crds"
     return Schemas(installed if installed.is_dir() else Path(str(package)).parents[1] / "crds")
+
+
+def _plain(schema: Any) -> Any:
+    """The schema in the words of JSON Schema: a whole number that may be a string has a type of two."""
+    if isinstance(schema, list):
+        return [_plain(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: value if key == "default" else _plain(value) for key, value in schema.items()}
+    return {"type": ["integer", "string"], **plain} if schema.get(_INT_OR_STRING) is True else plain
+
+
+def _repeated(value: Any, schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Entries that stand twice in a list that is a set, or a map by some of its fields."""
+    if isinstance(value, dict):
+        for key, inner in schema.get("properties", {}).items():
+            if key in value:
+                yield from _repeated(value[key], inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict) and len(value) <= schema.get("maxItems", 0):
+        keys = schema.get("x-kubernetes-list-map-keys", ())
+        seen: list[Any] = []
+        for index, item in enumerate(value):
+            where = f"{path}[{index}]"
+            if schema.get(_LIST_TYPE) in ("set", "map"):
+                identity = [item.get(key) for key in keys] if keys and isinstance(item, dict) else item
+                if identity in seen:
+                    yield where, f"{_named(identity)} stands twice in the list"
+                seen.append(identity)
+            yield from _repeated(item, schema["items"], where)
+
+
+def _named(identity: Any) -> str:
+    return ", ".join(map(repr, identity)) if isinstance(identity, list) else repr(identity)
 
 
 def _unknown(value: Any, schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
@@ -82,10 +125,10 @@ def _message(error: jsonschema.ValidationError) -> str:
     shown = repr(instance)
     shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
     match error.validator:
-        case "required":
-            return str(error.message).replace("is a required property", "is missing")
+        case "type" if bound == "string" and isinstance(instance, int | float) and not isinstance(instance, bool):
+            return f'{shown} is no string; write it in quotes, as "{shown}"'
         case "type":
-            return f"{shown} is no {bound}"
+            return f"{shown} is no {bound if isinstance(bound, str) else ' or '.join(bound)}"
         case "enum":
             return f"{shown} is none of {', '.join(map(str, bound))}"
         case "pattern":

@@ -16,6 +16,7 @@ from agenttask.controller.acceptance import PluginNames, known
 from agenttask.controller.installation import LOCAL_CLIENT, Installation
 from agenttask.domain.device import DeviceStrategy, Stock
 from agenttask.domain.model_names import models_named, with_fallbacks
+from agenttask.domain.model_rules import check_model
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.observation import Admission, Admitted, Refused, Waits
 from agenttask.domain.placement import place
@@ -76,6 +77,7 @@ class Gate:
 
     def _possible(self, name: str, model: AgentModelSpec) -> None:
         """Refuse a model that this installation can never run."""
+        check_model(name, model, prefix=f"AgentModel {name}: ")
         known(f"AgentModel {name}: spec.client", "LLM client", model.client, self._names.llm_clients)
         if model.client != LOCAL_CLIENT or model.local is None:
             return

@@ -7,6 +7,7 @@ controller that is down.
 
 from typing import Final
 
+from agenttask.api.errors import InvalidTask
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain import moment
 from agenttask.domain.observation import SeenPod, SeenTask
@@ -18,6 +19,19 @@ NODE_LOST_SECONDS: Final = 300.0
 """How long after its grace a pod may stay Terminating before its node counts as lost."""
 LONGEST_SLEEP: Final = 600.0
 """A timer is looked at again at least so often: the wall clock may jump."""
+
+
+def check_deadlines(spec: AgentTaskSpec) -> None:
+    """Refuse a soft deadline that would never come before the active one.
+
+    Raises:
+        InvalidTask: with both.
+    """
+    soft, active = spec.soft_deadline_seconds, spec.active_deadline_seconds
+    if soft is not None and soft >= active:
+        raise InvalidTask(
+            "spec.softDeadlineSeconds", f"{soft} is not less than activeDeadlineSeconds ({active}); shorten it, or raise that"
+        )
 
 
 def pending_ends(task: SeenTask, spec: AgentTaskSpec) -> float | None:

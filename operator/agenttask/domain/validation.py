@@ -13,6 +13,7 @@ from agenttask.api.errors import InvalidTask, UnknownPlugin
 from agenttask.api.steps import STEP_KINDS, Step
 from agenttask.api.task import AgentTaskSpec, Input
 from agenttask.domain import environment, templates
+from agenttask.domain.deadlines import check_deadlines
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.kind_rules import check_kind
 from agenttask.domain.language import Scope
@@ -42,6 +43,7 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
     _inputs(spec.inputs)
     environment.check_pod(spec.pod.env, "spec.pod.env")
     check_amounts(spec)
+    check_deadlines(spec)
     _distinct_classes(spec.device.classes)
     return graph
 

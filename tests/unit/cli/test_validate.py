@@ -40,6 +40,24 @@ def test_what_is_right_is_said_so(agenttask: Any, file: Write) -> None:
     )
 
 
+def test_a_name_that_the_server_will_make_is_a_name(agenttask: Any, file: Write) -> None:
+    path = file(task(metadata={"generateName": "review-"}), task(metadata={"generateName": "review-"}))
+    said = agenttask("validate", path)
+    assert (said.code, said.out.splitlines()) == (0, ["AgentTask review-1: valid, 1 step", "AgentTask review-2: valid, 1 step"])
+
+
+def test_a_mistake_below_such_a_name_is_told_with_it(agenttask: Any, file: Write) -> None:
+    path = file(task({"retries": 3}, metadata={"generateName": "review-"}))
+    assert agenttask("validate", path).err.startswith(f"{path}: document 1 (AgentTask review-): spec.retries: unknown field")
+
+
+def test_amounts_may_be_whole_numbers_and_times_templates(agenttask: Any, file: Write) -> None:
+    step = {"name": "a", "forEach": "{{ [1, 2] }}", "timeoutSeconds": "{{ item }}", "read": {"paths": ["x"]}}
+    resources = {"limits": {"cpu": 2, "memory": 1073741824, "ephemeral-storage": "1Gi"}}
+    path = file(task({"steps": [step], "workspace": {"sizeLimit": 1000000000}, "pod": {"resources": resources}}))
+    assert agenttask("validate", path).err == ""
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -47,7 +65,7 @@ def test_what_is_right_is_said_so(agenttask: Any, file: Write) -> None:
         pytest.param(task({"ouput": "x"}), "spec.ouput: unknown field 'ouput'; known: ", id="misspelt field"),
         pytest.param(task({"ouput": "x"}), "did you mean 'output'?", id="nearest field"),
         pytest.param(steps({"name": "a", "read": {"path": ["x"]}}), "spec.steps[0].read.path: unknown field 'path'", id="nested"),
-        pytest.param(steps({"name": "a", "read": {}}), "spec.steps[0].read: 'paths' is missing", id="required"),
+        pytest.param(steps({"name": "a", "read": {}}), "spec.steps[0].read.paths: is missing", id="required"),
         pytest.param(steps({"name": "A", "read": {"paths": ["x"]}}), "spec.steps[0].name: 'A' does not match", id="pattern"),
         pytest.param(task({"params": {"n": 3}}), "spec.params.n: 3 is no string", id="type"),
         pytest.param(task({"steps": []}), "spec.steps: has 0 entries, at least 1 is allowed", id="too few"),
@@ -67,8 +85,48 @@ def test_what_is_right_is_said_so(agenttask: Any, file: Write) -> None:
         pytest.param(steps({"name": "a", "chat": {"model": "m", "prompt": "{{ 'a' * 3 }}"}}), "spec.steps[0].chat.prompt", id="arithmetic"),
         pytest.param(steps({"name": "a", "plugin": {"kind": "ecco"}}), "'ecco'", id="unknown kind"),
         pytest.param(model(client="local"), "spec.local: client local needs local", id="local without weights"),
+        pytest.param(
+            steps({"name": "a", "read": {"paths": ["x"]}, "timeoutSeconds": 1.5}),
+            "spec.steps[0].timeoutSeconds: 1.5 is no integer or string",
+            id="neither number nor text",
+        ),
+        pytest.param(
+            steps({"name": "a", "read": {"paths": ["x"]}, "timeoutSeconds": 0}), "timeoutSeconds: 0: at least 1 is allowed", id="no time"
+        ),
+        pytest.param(
+            steps({"name": "a", "read": {"paths": ["x"]}, "timeoutSeconds": True}), "True is no integer or string", id="yes for a time"
+        ),
+        pytest.param(
+            steps({"name": "a", "chat": {"model": "m", "prompt": "hi", "temperature": 0.7}}),
+            'spec.steps[0].chat.temperature: 0.7 is no string; write it in quotes, as "0.7"',
+            id="number without quotes",
+        ),
+        pytest.param(
+            task({"pod": {"resources": {"limits": {"cpu": "two"}}}}), "spec.pod.resources.limits.cpu: 'two' does not match", id="amount"
+        ),
+        pytest.param(
+            steps({"name": "a", "read": {"paths": ["x"]}, "keepFiles": ["*.md", "*.md"]}),
+            "spec.steps[0].keepFiles[1]: '*.md' stands twice in the list",
+            id="twice in a set",
+        ),
+        pytest.param(
+            task({"inputs": [{"name": "a", "configMap": {"name": "x"}}, {"name": "a", "configMap": {"name": "y"}}]}),
+            "spec.inputs[1]: 'a' stands twice in the list",
+            id="twice in a map",
+        ),
+        pytest.param(task({"softDeadlineSeconds": 3600}), "spec.softDeadlineSeconds: 3600 is not less than", id="soft deadline"),
+        pytest.param(model(fallback=["big", "small"]), "spec.fallback: 'small' cannot be its own fallback", id="own fallback"),
+        pytest.param(
+            model(client="local", local={"persistentVolumeClaim": {"claimName": "c", "path": "a/../.."}}),
+            "spec.local.persistentVolumeClaim.path: 'a/../..' leaves the claim",
+            id="out of the claim",
+        ),
         pytest.param(model(client="openai"), "spec.endpoint: client openai needs endpoint", id="openai without endpoint"),
-        pytest.param(model(local={"package": "p", "path": "/w"}), "exactly one of package and path", id="two weights"),
+        pytest.param(
+            model(local={"package": "p", "path": "/w"}),
+            "spec.local: exactly one of package, path, persistentVolumeClaim and hub",
+            id="two weights",
+        ),
         pytest.param({**task(), "kind": "AgentTsk"}, "kind: 'AgentTsk' is none of AgentModel, AgentTask", id="kind"),
         pytest.param({**task(), "apiVersion": "agenttask.dev/v1"}, "'agenttask.dev/v1' is not 'agenttask.dev/v1alpha1'", id="version"),
         pytest.param({**task(), "metadata": {}}, "metadata.name: is missing", id="name"),

@@ -239,6 +239,22 @@ def test_what_a_model_mounts_is_waited_for_like_an_input(
     assert isinstance(admit(chat(), models, there=(key,)), Admitted)
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"client": "local", "model": "m", "local": {"persistentVolumeClaim": {"claimName": "c", "path": "../x"}}}, "leaves the claim"),
+        ({**PLAIN, "fallback": ["small"]}, "AgentModel small: spec.fallback: 'small' cannot be its own fallback"),
+    ],
+    ids=["claim", "fallback"],
+)
+def test_a_model_that_an_older_crd_let_pass_is_refused(model: dict[str, Any], words: str) -> None:
+    found = admit(chat(), {"small": model})
+
+    assert isinstance(found, Refused)
+    assert found.reason is Reason.INVALID_TASK
+    assert words in found.message
+
+
 def test_a_third_partys_step_names_its_model_in_with() -> None:
     steps = [{"name": "a", "plugin": {"kind": "rank", "with": {"model": "small"}}}]
     chosen = [{"name": "a", "plugin": {"kind": "rank", "with": {"model": "{{ params.model }}"}}}]
