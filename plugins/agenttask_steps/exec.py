@@ -1,31 +1,41 @@
 """`exec`: a command, given as argv; no shell reads it. `text` is its standard output, `exitCode` 0.
 
-It runs in its own process group with a clean environment. When it has ended, whatever it left in its group is ended too
-(TERM, 5 s, KILL), a daemon included; with `waitFile` only after the file is there, so that a command may hand its work to
-the background. Bytes of standard output that are not UTF-8 are replaced, and the log says so.
+It runs in its own process group with a clean environment, and what it prints is logged line by line. Before it starts it
+waits until no other step has its git repository, its wait file or a path in `locks`. When it has ended, whatever it left
+is ended too (TERM, 5 s, KILL), a daemon included; with `waitFile` only after the file is there and right, so that a command
+may hand its work to the background. Bytes of standard output that are not UTF-8 are replaced, and the log says so.
 """
 
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 from pathlib import Path
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import InvalidTask, OutOfMemory, OutputTooLarge, StepFailed
+from agenttask.domain.seconds import as_seconds
 from agenttask.plugin.step import StepContext, StepOutput
-from agenttask_steps.mask import Mask
+from agenttask.plugin.threading import WorkKind
+from agenttask_steps.content import Content, inspect
+from agenttask_steps.exclusive import held, repository_of
+from agenttask_steps.handing_on import name_of
+from agenttask_steps.json_schema import check_schema
+from agenttask_steps.lines import Allowance, LineLog
+from agenttask_steps.mask import Mask, MaskedStream
 from agenttask_steps.oom import ROOT, oom_kills
-from agenttask_steps.printed import StandardError, StandardOutput
+from agenttask_steps.printed import End, ErrorTail, Pipe, Shown, Whole
 from agenttask_steps.process import Invocation, ProcessGroup
-from agenttask_steps.rendered import RenderedExec
+from agenttask_steps.rendered import RenderedExec, RenderedWaitFile
 from agenttask_steps.wait_file import AwaitedFile
 
 _PIPE_SECONDS = 1.0
-"""How long a process outside of the group may hold the pipes open after the group has ended."""
+"""How long a process that could not be ended may hold the pipes open."""
 _SHELL_KILLED = 128 + signal.SIGKILL
 """How a shell tells that its command was killed."""
+_MARK_BYTES = 16
 
 
 class ExecStep:
@@ -38,43 +48,77 @@ class ExecStep:
 
     async def run(self, config: RenderedExec, context: StepContext) -> StepOutput:
         """Run it to its end, and judge how it ended."""
-        mask = Mask(context.secrets.values())
         invocation = _invocation(config, context)
-        awaited = None if config.wait_file is None else _awaited(config.wait_file.path, context)
+        seconds = 0 if config.wait_file is None else as_seconds(config.wait_file.timeout_seconds, field="exec.waitFile.timeoutSeconds")
+        content = None if config.wait_file is None else _content(config.wait_file)
+        async with held(context.locks, _own(config, context, invocation.folder), context.log):
+            awaited = None if config.wait_file is None else _awaited(config.wait_file.path, content, context)
+            return await self._run(config, context, invocation, awaited, seconds)
+
+    async def _run(
+        self, config: RenderedExec, context: StepContext, invocation: Invocation, awaited: AwaitedFile | None, seconds: int
+    ) -> StepOutput:
+        mask = Mask(context.secrets.values())
+        clock = asyncio.get_running_loop().time
         kills = oom_kills(self._cgroup)
-        error = StandardError(lambda line: context.log(mask.cover(line)))
+        error = ErrorTail()
+        value = None
         with contextlib.closing(ProcessGroup(invocation)) as group:
-            output = StandardOutput(MAX_STEP_TEXT_BYTES, group.kill)
+            output = Whole(MAX_STEP_TEXT_BYTES, group.kill) if config.output == "Whole" else End()
+            pipes = [Pipe(Shown(MaskedStream(mask), LineLog(context.log, Allowance(clock))), keep.add) for keep in (output, error)]
             try:
-                await group.connect(output, error)
+                await group.connect(*pipes)
                 code = await group.exited()
-                if code == 0 and awaited is not None and config.wait_file is not None:
-                    await awaited.wait(config.wait_file.timeout_seconds, stop=lambda: output.overflowed, log=context.log)
+                if code == 0 and awaited is not None:
+                    value = await awaited.wait(seconds, stop=lambda: output.overflowed, log=context.log)
             finally:
                 await group.end()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PIPE_SECONDS):
-                    await output.closed.wait()
-                    await error.closed.wait()
-        return self._judge(code, output, mask.cover(error.tail()), context, kills=kills)
-
-    def _judge(self, code: int, output: StandardOutput, tail: str, context: StepContext, *, kills: int) -> StepOutput:
+                    for pipe in pipes:
+                        await pipe.closed.wait()
         if output.overflowed:
             raise OutputTooLarge(
                 f"standard output has more than {MAX_STEP_TEXT_BYTES} bytes, the most that a step may hand on; "
-                "let the command write to a file of the workspace"
+                "let the command write to a file of the workspace, or keep the end only (`output: Tail`)"
             )
+        self._check(code, error.value(), invocation, kills=kills)
+        return StepOutput(text=_text(output, context), json=value, exit_code=code)
+
+    def _check(self, code: int, tail: str, invocation: Invocation, *, kills: int) -> None:
         if code in (-signal.SIGKILL, _SHELL_KILLED) and oom_kills(self._cgroup) > kills:
             raise OutOfMemory(f"the command was killed for its memory; raise `pod.resources.limits.memory`{_ending(tail)}")
         if code != 0:
-            raise StepFailed(f"{_verdict(code)}{_ending(tail)}")
-        raw = output.value()
-        text = raw.decode("utf-8", "replace")
-        if "\ufffd" in text and text.encode() != raw:
-            context.log("standard output is not all UTF-8; the bytes that are not were replaced by U+FFFD")
-            if len(text.encode()) > MAX_STEP_TEXT_BYTES:
-                raise OutputTooLarge("standard output is binary, and too large as text; let the command write to a file of the workspace")
-        return StepOutput(text=text, exit_code=code)
+            raise StepFailed(f"{_verdict(code)}{_no_space(invocation)}{_ending(tail)}")
+
+
+def _text(output: Whole | End, context: StepContext) -> str:
+    raw, before = output.value()
+    text = raw.decode("utf-8", "replace")
+    if "\ufffd" in text and text.encode() != raw:
+        context.log("standard output is not all UTF-8; the bytes that are not were replaced by U+FFFD")
+        if len(text.encode()) > MAX_STEP_TEXT_BYTES:
+            raise OutputTooLarge("standard output is binary, and too large as text; let the command write to a file of the workspace")
+    return before + text
+
+
+def _own(config: RenderedExec, context: StepContext, folder: Path) -> dict[Path, str]:
+    """The paths that the command has to itself, each as the log calls it."""
+    paths = {context.files.writable(path): path for path in config.locks}
+    if config.wait_file is not None:
+        paths[context.files.writable(config.wait_file.path)] = config.wait_file.path
+    repository = repository_of(folder, context.workspace)
+    if repository is not None:
+        paths[repository] = "the git repository " + name_of(repository, context.workspace)
+    return paths
+
+
+def _content(config: RenderedWaitFile) -> Content | None:
+    if config.json_schema is not None:
+        check_schema(config.json_schema, "exec.waitFile.jsonSchema")
+    if config.json_schema is None and not config.contains:
+        return None
+    return Content(contains=config.contains, json_schema=config.json_schema)
 
 
 def _invocation(config: RenderedExec, context: StepContext) -> Invocation:
@@ -91,6 +135,7 @@ def _invocation(config: RenderedExec, context: StepContext) -> Invocation:
         environment=environment,
         folder=folder,
         stdin=config.stdin.encode("utf-8", "surrogatepass"),
+        mark=secrets.token_hex(_MARK_BYTES),
     )
 
 
@@ -132,8 +177,20 @@ def _program(name: str, search_path: str, folder: Path) -> str:
     raise StepFailed(f"command {name!r} is not found; PATH is {search_path}; use an image that has it (`pod.image`)")
 
 
-def _awaited(path: str, context: StepContext) -> AwaitedFile:
-    return AwaitedFile(context.files.writable(path), path)
+def _awaited(path: str, content: Content | None, context: StepContext) -> AwaitedFile:
+    return AwaitedFile(
+        context.files.writable(path), path, content, lambda file, wanted: context.threads.run(WorkKind.BLOCKING_IO, inspect, file, wanted)
+    )
+
+
+def _no_space(invocation: Invocation) -> str:
+    """Where a disk is full that the command writes to: what it says itself is often something else."""
+    environment = invocation.environment
+    for folder in (invocation.folder, *(Path(environment[name]) for name in ("HOME", "TMPDIR") if environment.get(name))):
+        with contextlib.suppress(OSError):
+            if os.statvfs(folder).f_bavail == 0:
+                return " (no space is left on the disk; write less, or raise `workspace.sizeLimit`)"
+    return ""
 
 
 def _verdict(code: int) -> str:

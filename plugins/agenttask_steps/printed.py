@@ -1,31 +1,92 @@
 """What a command prints, held in bounded memory while it prints.
 
 Protocols of the pipes, not tasks that read them: what arrives is counted where it arrives, and a command that prints a
-hundred megabytes is killed at the first byte too many.
+hundred megabytes is killed at the first byte too many. One that may print them (`output: Tail`) is read at a pace that
+leaves the event loop to others.
 """
 
 import asyncio
 import codecs
-from collections import deque
 from collections.abc import Callable
+from typing import cast
 
-TAIL_BYTES = 4096
-_LINE_BYTES = 2000
-"""A longer line is logged in pieces."""
-_LOGGED_BYTES = 1 << 20
+from agenttask_steps.lines import LineLog
+from agenttask_steps.mask import MaskedStream
+
+ERROR_TAIL_CHARACTERS = 4096
+TAIL_BYTES = 64 * 1024
+_PACE_BYTES = 2 << 20
+_PACE_SECONDS = 0.1
+"""20 MiB a second: read, decoded and covered, they take a tenth of a processor."""
+_CONTINUATION = range(0x80, 0xC0)
 
 
-class StandardOutput(asyncio.Protocol):
-    """Keeps up to `limit` bytes; one more, and `too_much` is called, once, and all further is dropped."""
+class Shown:
+    """Bytes of one stream as covered lines in the log."""
+
+    def __init__(self, masked: MaskedStream, lines: LineLog) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._masked = masked
+        self._lines = lines
+
+    def feed(self, data: bytes) -> str:
+        """Log the lines, and give the covered text back."""
+        text = self._masked.feed(self._decode(data))
+        self._lines.feed(text)
+        return text
+
+    def end(self) -> str:
+        """The last line; nothing comes any more."""
+        text = self._masked.feed(self._decode(b"", final=True)) + self._masked.rest()
+        self._lines.feed(text)
+        self._lines.end()
+        return text
+
+
+class Pipe(asyncio.Protocol):
+    """One pipe of a command; `keep` gets what arrives twice: as it came, and as text with secrets covered."""
+
+    def __init__(self, shown: Shown, keep: Callable[[bytes, str], None]) -> None:
+        self._shown = shown
+        self._keep = keep
+        self._transport: asyncio.ReadTransport | None = None
+        self._room = _PACE_BYTES
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The pipe is read from now on."""
+        self._transport = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it, log it, and pause where it comes too fast."""
+        self._keep(data, self._shown.feed(data))
+        self._room -= len(data)
+        if self._room <= 0 and self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(_PACE_SECONDS, self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Every writer has closed the pipe, or we have."""
+        self._transport = None
+        self._keep(b"", self._shown.end())
+        self.closed.set()
+
+    def _go_on(self) -> None:
+        self._room = _PACE_BYTES
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class Whole:
+    """Standard output up to `limit` bytes; one more, and `too_much` is called, once, and all further is dropped."""
 
     def __init__(self, limit: int, too_much: Callable[[], None]) -> None:
         self._limit = limit
         self._too_much = too_much
         self._kept = bytearray()
         self.overflowed = False
-        self.closed = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
+    def add(self, data: bytes, _covered: str) -> None:
         """Keep it, if there is room."""
         if self.overflowed:
             return
@@ -36,60 +97,49 @@ class StandardOutput(asyncio.Protocol):
             return
         self._kept += data
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Every writer has closed the pipe."""
-        self.closed.set()
-
-    def value(self) -> bytes:
-        """What was printed."""
-        return bytes(self._kept)
+    def value(self) -> tuple[bytes, str]:
+        """What was printed, and what stands before it: nothing."""
+        return bytes(self._kept), ""
 
 
-class StandardError(asyncio.Protocol):
-    """Logs line by line, and keeps the last `TAIL_BYTES` for the error message."""
+class End:
+    """The end of standard output, however much there is."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._line = ""
-        self._left = _LOGGED_BYTES
-        self._tail: deque[bytes] = deque()
-        self._tail_size = 0
-        self.closed = asyncio.Event()
+    overflowed = False
 
-    def data_received(self, data: bytes) -> None:
-        """Keep the tail, log whole lines."""
-        self._keep(data[-TAIL_BYTES:])
-        if self._left <= 0:
-            return
-        *lines, self._line = (self._line + self._decode(data)).split("\n")
-        while len(self._line) > _LINE_BYTES:
-            lines.append(self._line[:_LINE_BYTES])
-            self._line = self._line[_LINE_BYTES:]
-        for line in lines:
-            self._tell(line)
+    def __init__(self, limit: int = TAIL_BYTES) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self._seen = 0
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """The rest of the last line."""
-        if self._line and self._left > 0:
-            self._tell(self._line)
-        self._line = ""
-        self.closed.set()
+    def add(self, data: bytes, _covered: str) -> None:
+        """Keep it, and forget what came long before."""
+        self._seen += len(data)
+        self._kept += data[-self._limit :]
+        if len(self._kept) > 2 * self._limit:
+            del self._kept[: -self._limit]
 
-    def tail(self) -> str:
-        """The last `TAIL_BYTES`; a character cut at the front is left out."""
-        return b"".join(self._tail)[-TAIL_BYTES:].decode("utf-8", "ignore").strip()
+    def value(self) -> tuple[bytes, str]:
+        """The last bytes from the beginning of a character on, and a line before them that tells how many are missing."""
+        raw = bytes(self._kept[-self._limit :])
+        start = 0
+        if len(raw) < self._seen:
+            while start < min(3, len(raw)) and raw[start] in _CONTINUATION:
+                start += 1
+        cut = self._seen - len(raw) + start
+        return raw[start:], f"[{cut} bytes before this were cut]\n" if cut else ""
 
-    def _keep(self, data: bytes) -> None:
-        self._tail.append(data)
-        self._tail_size += len(data)
-        while self._tail_size - len(self._tail[0]) >= TAIL_BYTES:
-            self._tail_size -= len(self._tail.popleft())
 
-    def _tell(self, line: str) -> None:
-        if self._left <= 0 or not line.strip():
-            return
-        self._left -= len(line) + 1
-        self._log(line.rstrip("\r"))
-        if self._left <= 0:
-            self._log(f"standard error has more than {_LOGGED_BYTES} characters; the rest is not logged")
+class ErrorTail:
+    """The last characters of standard error, covered, for the error message."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def add(self, _data: bytes, covered: str) -> None:
+        """Keep the end."""
+        self._text = (self._text + covered[-ERROR_TAIL_CHARACTERS:])[-ERROR_TAIL_CHARACTERS:]
+
+    def value(self) -> str:
+        """What is kept."""
+        return self._text.strip()

@@ -2,8 +2,8 @@
 
 Not `asyncio.create_subprocess_exec`: that reaps the leader the moment it ends, and its `wait` also waits for pipes that
 a background child holds open. Here the ended leader stays a zombie until its group has been ended, so the group's number
-cannot belong to anybody else when it is signalled. A process that makes its own session has left the group; the runner
-collects those when it ends (`runner/descendants.py`).
+cannot belong to anybody else when it is signalled. A process that makes its own session has left the group, and is found
+by its mark (strays.py).
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import IO
 from msgspec import Struct
 
 from agenttask.api.errors import StepFailed
+from agenttask_steps.strays import MARK, Strays
 
 KILL_AFTER_SECONDS = 5.0
 """Between TERM and KILL."""
@@ -34,6 +35,8 @@ class Invocation(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     folder: Path
     stdin: bytes
+    mark: str
+    """What tells its processes from all others; random."""
 
 
 class ProcessGroup:
@@ -52,19 +55,20 @@ class ProcessGroup:
         self._status: int | None = None
         self._hurry = False
         self._ended = False
+        self._strays = Strays(invocation.mark)
         with contextlib.ExitStack() as stack:
             stdin: IO[bytes] | int = subprocess.DEVNULL
-            if invocation.stdin:
-                stdin = stack.enter_context(os.fdopen(os.memfd_create("stdin"), "r+b"))
-                stdin.write(invocation.stdin)
-                stdin.seek(0)
             try:
+                if invocation.stdin:
+                    stdin = stack.enter_context(os.fdopen(os.memfd_create("stdin"), "r+b"))
+                    stdin.write(invocation.stdin)
+                    stdin.seek(0)
                 self._process = subprocess.Popen(  # noqa: S603 - the argv is the user's own, and no shell reads it
                     invocation.argv,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=dict(invocation.environment),
+                    env={**invocation.environment, MARK: invocation.mark},
                     cwd=invocation.folder,
                     start_new_session=True,
                 )
@@ -72,9 +76,16 @@ class ProcessGroup:
                 raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {error.strerror or error}") from error
 
     async def connect(self, stdout: asyncio.Protocol, stderr: asyncio.Protocol) -> None:
-        """Give what it prints to two protocols."""
+        """Give what it prints to two protocols.
+
+        Raises:
+            StepFailed: the pipes cannot be watched.
+        """
         for pipe, protocol in ((self._process.stdout, stdout), (self._process.stderr, stderr)):
-            transport, _ = await self._loop.connect_read_pipe(lambda protocol=protocol: protocol, pipe)  # type: ignore[misc]  # a default binds it
+            try:
+                transport, _ = await self._loop.connect_read_pipe(lambda protocol=protocol: protocol, pipe)  # type: ignore[misc]  # a default binds it
+            except OSError as error:
+                raise StepFailed(f"what the command prints cannot be read: {error.strerror or error}") from error
             self._pipes.append(transport)
 
     def close(self) -> None:
@@ -109,7 +120,7 @@ class ProcessGroup:
         self._signal(signal.SIGKILL)
 
     async def end(self) -> None:
-        """TERM to the group, KILL after `KILL_AFTER_SECONDS`, and reap; returns when the group is empty.
+        """TERM to the group and to what left it, KILL after `KILL_AFTER_SECONDS`, and reap; returns when nothing is left.
 
         A cancellation meanwhile turns TERM into KILL, and is raised when all is done.
         """
@@ -140,6 +151,8 @@ class ProcessGroup:
             await asyncio.sleep(pause)
             pause = min(_LOOK_SLOWLY_SECONDS, pause * 2)
         self._ended = True
+        latest = max(kill_at, self._loop.time()) + _KILLED_WITHIN_SECONDS
+        await self._strays.end(hurry=lambda: self._hurry, kill_at=kill_at, give_up_at=latest)
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._ended:  # the number may belong to others by now

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import os
+import re
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +19,7 @@ from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import InvalidTask, OutOfMemory, OutputTooLarge, StepFailed
 from agenttask_steps import process
 from agenttask_steps.exec import ExecStep
+from agenttask_steps.printed import TAIL_BYTES
 from agenttask_steps.rendered import RenderedExec, RenderedVariable, RenderedWaitFile
 
 
@@ -68,6 +69,7 @@ async def test_the_environment_is_clean_and_has_what_the_step_names(tmp_path, mo
     context = step_context(tmp_path, environment={"HOME": "/h"}, secrets={"KEY": "s3cret"})
     variables = (RenderedVariable(name="A", value="1"), RenderedVariable(name="KEY", secret_key_ref={"name": "n", "key": "k"}))
     lines = (await run(tmp_path, "env", context=context, env=variables)).text.splitlines()
+    assert re.fullmatch("AGENTTASK_STEP_RUN=[0-9a-f]{32}", lines.pop())
     assert sorted(lines) == ["A=1", "HOME=/h", "KEY=s3cret", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin"]
 
 
@@ -168,7 +170,9 @@ async def test_a_hundred_megabytes_of_standard_error_do_not_grow_memory(tmp_path
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     output = await run(tmp_path, "sh", "-c", "yes noise | head -c 20000000 >&2; echo fine", context=step_context(tmp_path, log=log.append))
     assert output.text == "fine\n"
-    assert "the rest is not logged" in log[-1]
+    assert any(re.fullmatch(r"\[\d{4,} lines left out: the command prints faster than is logged\]", line) for line in log)
+    assert "fine" in log[-2:]
+    assert len(log) < 10_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
@@ -181,7 +185,7 @@ async def test_bytes_that_are_not_utf8_are_replaced_and_said_so(tmp_path):
     log: list[str] = []
     output = await run(tmp_path, "printf", "a\\377b", context=step_context(tmp_path, log=log.append))
     assert output.text == "a\ufffdb"
-    assert "not all UTF-8" in log[0]
+    assert "not all UTF-8" in log[-1]
 
 
 async def test_binary_that_grows_as_text_is_too_large(tmp_path):
@@ -238,14 +242,128 @@ async def test_what_a_command_leaves_in_its_group_is_ended(tmp_path):
     assert time.monotonic() - started < 3
 
 
-async def test_a_process_of_another_session_holds_nothing_up(tmp_path):
-    output = await run(
-        tmp_path, "sh", "-c", "setsid sh -c 'echo $$ > pid; sleep 97.37' & while [ ! -s pid ]; do sleep 0.01; done; echo done"
-    )
+DAEMON = """
+import os, sys, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == "stubborn" else signal.SIG_DFL)
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+open(sys.argv[2], "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def started(path: Path) -> bool:
+    return path.exists() and path.read_text() != ""
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("nature", ["obedient", "stubborn"])
+async def test_a_daemon_that_left_the_group_is_ended_with_the_step(tmp_path, monkeypatch, nature):
+    monkeypatch.setattr(process, "KILL_AFTER_SECONDS", 0.3)
+    script = f"{sys.executable} -c '{DAEMON}' {nature} pid; while [ ! -s pid ]; do sleep 0.01; done; echo done"
+    output = await run(tmp_path, "sh", "-c", script)
     assert output.text == "done\n"
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    for stray in living("97.37"):
-        os.kill(stray, signal.SIGKILL)
+    assert not lives(int((tmp_path / "pid").read_text()))
+
+
+async def test_the_daemon_of_a_step_beside_it_is_left_alone(tmp_path):
+    script = f"{sys.executable} -c '{DAEMON}' obedient daemon; while [ ! -e go ]; do sleep 0.01; done; echo done"
+    slow = asyncio.ensure_future(run(tmp_path, "sh", "-c", script))
+    await until(lambda: started(tmp_path / "daemon"))
+    daemon = int((tmp_path / "daemon").read_text())
+    assert (await run(tmp_path, "sh", "-c", "setsid sleep 97.42 & echo quick")).text == "quick\n"
+    assert (lives(daemon), living("97.42")) == (True, [])
+    (tmp_path / "go").touch()
+    assert (await slow).text == "done\n"
+    assert not lives(daemon)
+
+
+async def test_cancelling_ends_daemons_too(tmp_path):
+    task = asyncio.ensure_future(run(tmp_path, "sh", "-c", f"{sys.executable} -c '{DAEMON}' stubborn pid; sleep 97.43"))
+    await until(lambda: started(tmp_path / "pid"))
+    task.cancel()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not lives(int((tmp_path / "pid").read_text()))
+    assert living("97.43") == []
+
+
+async def test_what_is_printed_is_logged_line_by_line_while_it_runs(tmp_path):
+    log: list[str] = []
+    script = "echo out one; echo err one >&2; echo out two; while [ ! -e go ]; do sleep 0.01; done; printf 'the rest'"
+    task = asyncio.ensure_future(run(tmp_path, "sh", "-c", script, context=step_context(tmp_path, log=log.append)))
+    await until(lambda: len(log) == 3)
+    assert sorted(log) == ["err one", "out one", "out two"]
+    (tmp_path / "go").touch()
+    assert (await task).text == "out one\nout two\nthe rest"
+    assert log[3:] == ["the rest"]
+
+
+async def test_a_secret_on_standard_output_is_covered_in_the_log_and_handed_on(tmp_path):
+    log: list[str] = []
+    context = step_context(tmp_path, secrets={"KEY": "s3cret-value"}, log=log.append)
+    script = "printf 'it is s3cr'; sleep 0.1; echo et-value"
+    assert (await run(tmp_path, "sh", "-c", script, context=context)).text == "it is s3cret-value\n"
+    assert log == ["it is ***"]
+
+
+async def test_the_tail_of_much_output_is_kept(tmp_path):
+    output = await run(tmp_path, "sh", "-c", "seq 1 1000000", output="Tail")
+    first, _, rest = output.text.partition("\n")
+    whole = "".join(f"{number}\n" for number in range(1, 1_000_001))
+    assert len(rest) == TAIL_BYTES
+    assert whole.endswith(rest)
+    assert first == f"[{len(whole) - len(rest)} bytes before this were cut]"
+
+
+async def test_the_tail_of_little_output_is_all_of_it(tmp_path):
+    assert (await run(tmp_path, "printf", "grüße", output="Tail")).text == "grüße"
+
+
+async def test_a_full_disk_is_told_beside_what_the_command_says(tmp_path, monkeypatch):
+    with pytest.raises(StepFailed, match=r"^exited \d: .*No space left on device"):
+        await run(tmp_path, "sh", "-c", "dd if=/dev/zero of=/dev/full bs=1 count=1 status=none")
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*real(path)[:4], 0, *real(path)[5:])))
+    with pytest.raises(StepFailed, match=r"^exited 1 \(no space is left on the disk; write less, or raise `workspace.sizeLimit`\)$"):
+        await run(tmp_path, "false", context=step_context(tmp_path, environment={"HOME": "/nowhere"}))
+
+
+@contextlib.contextmanager
+def few_descriptors(free: int):
+    """This process may open `free` more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(highest + 1 - descriptors() + 1):  # fill the gaps
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(e.name) for e in Path("/proc/self/fd").iterdir()) + free, hard))
+        yield
+
+
+@pytest.mark.parametrize("free", [0, 1, 2, 3, 4, 5, 6])
+async def test_no_file_descriptors_left_is_a_typed_error_and_no_process(tmp_path, free):
+    with few_descriptors(free), contextlib.suppress(StepFailed):
+        await run(tmp_path, "sh", "-c", "sleep 0.1; echo 97.44", stdin="x")
+    assert living("97.44") == []
+    assert (await run(tmp_path, "echo", "again")).text == "again\n"
+
+
+async def test_without_any_descriptor_it_says_so(tmp_path):
+    with few_descriptors(0), pytest.raises(StepFailed, match="Too many open files"):
+        await run(tmp_path, "true", stdin="x")
 
 
 async def test_no_zombie_and_no_descriptor_is_left(tmp_path):
@@ -329,6 +447,6 @@ async def test_a_pipe_that_cannot_be_watched_leaves_no_process(tmp_path, monkeyp
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse)
-    with pytest.raises(OSError, match="Too many open files"):
+    with pytest.raises(StepFailed, match="what the command prints cannot be read: Too many open files"):
         await run(tmp_path, "sleep", "97.40")
     assert living("97.40") == []

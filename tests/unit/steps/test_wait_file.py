@@ -7,13 +7,15 @@ import pytest
 import watchfiles
 from tests.fakes.step_context import step_context
 
-from agenttask.api.errors import StepFailed
+from agenttask.api.errors import InvalidTask, StepFailed
 from agenttask_steps.exec import ExecStep
 from agenttask_steps.rendered import RenderedExec, RenderedWaitFile
 
+SCHEMA = {"type": "object", "required": ["ok"]}
 
-async def run(folder, script, path="done.json", seconds=5, log=None):
-    config = RenderedExec(command=("sh", "-c", script), wait_file=RenderedWaitFile(path=path, timeout_seconds=seconds))
+
+async def run(folder, script, path="done.json", seconds=5, log=None, **content):
+    config = RenderedExec(command=("sh", "-c", script), wait_file=RenderedWaitFile(path=path, timeout_seconds=seconds, **content))
     return await ExecStep().run(config, step_context(folder, log=log))
 
 
@@ -85,3 +87,55 @@ async def test_too_much_output_ends_the_waiting(tmp_path):
     with pytest.raises(OutputTooLarge):
         async with asyncio.timeout(10):
             await run(tmp_path, "(sleep 0.3; yes) & true", seconds=60)
+
+
+async def test_a_time_may_come_from_a_template(tmp_path):
+    assert (await run(tmp_path, "touch done.json", seconds="5")).exit_code == 0
+    with pytest.raises(StepFailed, match=r"^exec.waitFile.timeoutSeconds: 'soon' is no whole number of seconds from 1 to 604800$"):
+        await run(tmp_path, "touch ran", seconds="soon")
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_half_a_file_is_waited_for_and_its_json_is_the_steps(tmp_path):
+    script = """(printf '{"ok": tr' > done.json; sleep 0.3; printf 'ue, "n": 3}' >> done.json; sleep 97.45) & echo started"""
+    output = await run(tmp_path, script, seconds=60, json_schema=SCHEMA)
+    assert (output.text, output.json) == ("started\n", {"ok": True, "n": 3})
+
+
+async def test_a_file_with_another_text_is_waited_for(tmp_path):
+    output = await run(tmp_path, "echo working > done.json; (sleep 0.3; echo DONE >> done.json) &", seconds=60, contains="DONE")
+    assert output.json is None
+
+
+async def test_a_file_that_is_replaced_in_place_is_looked_at_again(tmp_path):
+    script = "echo '{\"ok\": 1 }' > done.json; cp done.json new; (sleep 0.3; echo '{\"xx\": 1 }' > x; mv new done.json) &"
+    assert (await run(tmp_path, f"echo nothing > done.json; {script}", seconds=60, json_schema=SCHEMA)).json == {"ok": 1}
+
+
+@pytest.mark.parametrize(
+    ("script", "content", "problem"),
+    [
+        ("echo '{\"ok\"' > done.json", {"json_schema": SCHEMA}, "it is no JSON: Input data was truncated"),
+        ("echo '{}' > done.json", {"json_schema": SCHEMA}, r"it does not fit jsonSchema: \$: 'ok' is a required property"),
+        ("echo working > done.json", {"contains": "DONE"}, "it does not contain 'DONE'"),
+        ("ln -s /etc/passwd done.json", {"contains": "DONE"}, "it cannot be read: Too many levels of symbolic links"),
+    ],
+)
+async def test_at_the_time_out_the_error_says_what_was_wrong_with_the_content(tmp_path, script, content, problem):
+    with pytest.raises(StepFailed, match=f"^wait file 'done.json' was there, but not right within 1 s: {problem}"):
+        await run(tmp_path, script, seconds=1, **content)
+
+
+async def test_a_schema_that_is_none_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(InvalidTask, match=r"exec.waitFile.jsonSchema.type"):
+        await run(tmp_path, "touch ran", json_schema={"type": "objekt"})
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_the_content_is_looked_at_where_files_cannot_be_watched(tmp_path, monkeypatch):
+    def refuse(*_paths, **_options):
+        raise OSError(28, "inotify watch limit reached")
+
+    monkeypatch.setattr(watchfiles, "awatch", refuse)
+    script = "echo working > done.json; (sleep 0.3; echo DONE >> done.json) &"
+    assert (await run(tmp_path, script, seconds=60, contains="DONE")).exit_code == 0
