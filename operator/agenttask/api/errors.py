@@ -16,11 +16,12 @@ AgentTaskError
     ├── ServiceUnavailable    the same of a host that a `fetch` or `git` step talks to
     ├── ModelUnavailable      refused connection, time-out, server error
     │   └── RateLimited       429
-    ├── SoftDeadlineReached   no time for another step
-    └── Interrupted           the runner is stopping
+    └── NoTimeLeft            nothing new starts any more
+        ├── SoftDeadlineReached  no time for another step
+        └── Interrupted          the runner is stopping
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from agenttask.api.reasons import Reason
 
@@ -45,6 +46,10 @@ class InvalidTask(PermanentError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Pickled by what it is made of: it may come from another process."""
+        return type(self), (self.field, self.problem)
 
 
 class InvalidTemplate(InvalidTask):
@@ -129,13 +134,17 @@ class RateLimited(ModelUnavailable):
         self.retry_after = retry_after
 
 
-class SoftDeadlineReached(RetryableError):
+class NoTimeLeft(RetryableError):
+    """Nothing new starts; what runs may end, and is no failure."""
+
+
+class SoftDeadlineReached(NoTimeLeft):
     """The task's soft deadline passed before all steps were done."""
 
     reason = Reason.SOFT_DEADLINE_REACHED
 
 
-class Interrupted(RetryableError):
+class Interrupted(NoTimeLeft):
     """The runner was asked to stop (SIGTERM) before the step ended."""
 
     reason = Reason.LOST

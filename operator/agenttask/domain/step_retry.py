@@ -7,7 +7,7 @@ back together, and none comes back at once.
 from collections.abc import Callable
 from typing import Final
 
-from agenttask.api.errors import AgentTaskError, Interrupted, RateLimited, SoftDeadlineReached, StepFailed
+from agenttask.api.errors import AgentTaskError, NoTimeLeft, RateLimited, StepFailed
 from agenttask.api.steps import Backoff, StepRetry
 
 MAX_RETRY_AFTER: Final = 3600
@@ -16,7 +16,7 @@ MAX_RETRY_AFTER: Final = 3600
 
 def worth_retrying(error: AgentTaskError) -> bool:
     """Whether the same try may end otherwise: a step's own failure may, a task that contradicts itself may not."""
-    if isinstance(error, SoftDeadlineReached | Interrupted):
+    if isinstance(error, NoTimeLeft):
         return False
     return error.retryable or isinstance(error, StepFailed)
 

@@ -7,7 +7,7 @@ starts no more either, but lets the running ones end.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from agenttask.api.errors import SoftDeadlineReached
+from agenttask.api.errors import NoTimeLeft
 
 
 async def run_items(positions: Iterable[int], *, parallelism: int, run: Callable[[int], Awaitable[None]]) -> None:
@@ -17,13 +17,13 @@ async def run_items(positions: Iterable[int], *, parallelism: int, run: Callable
         Exception: the first failure; of several at the same moment the one of the earliest worker.
     """
     left = iter(positions)
-    late: list[SoftDeadlineReached] = []
+    late: list[NoTimeLeft] = []
 
     async def worker() -> None:
         for position in left:  # shared: each worker takes the next one
             try:
                 await run(position)
-            except SoftDeadlineReached as error:
+            except NoTimeLeft as error:
                 late.append(error)
                 return
 

@@ -8,7 +8,7 @@ deadline is no such failure: what runs may end.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from agenttask.api.errors import SoftDeadlineReached
+from agenttask.api.errors import NoTimeLeft
 from agenttask.domain.graph import StepGraph
 
 
@@ -25,7 +25,7 @@ async def run_in_order(graph: StepGraph, *, run: Callable[[int], Awaitable[None]
     """
     running: dict[asyncio.Task[None], int] = {}
     finished: set[int] = set()
-    late: dict[int, SoftDeadlineReached] = {}
+    late: dict[int, NoTimeLeft] = {}
     try:
         while True:
             for index in graph.ready(finished, finished | late.keys() | set(running.values())):
@@ -35,7 +35,7 @@ async def run_in_order(graph: StepGraph, *, run: Callable[[int], Awaitable[None]
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=running.__getitem__):
                 error = None if task.cancelled() else task.exception()
-                if isinstance(error, SoftDeadlineReached):
+                if isinstance(error, NoTimeLeft):
                     late[running[task]] = error
                 elif task.cancelled() or error is not None:
                     halt(f"cancelled because step {graph.names[running[task]]!r} failed")

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from agenttask.api.checkpoint import KeptFile
-from agenttask.api.errors import AgentTaskError, Interrupted, SoftDeadlineReached
+from agenttask.api.errors import AgentTaskError, NoTimeLeft
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.expressions import condition, items
@@ -64,7 +64,7 @@ class Steps(Struct, kw_only=True):
                 else:
                     output = await OneStep(steps=self, index=index, step=step, needed=needed).run()
             except AgentTaskError as error:
-                if not step.continue_on_error or isinstance(error, SoftDeadlineReached | Interrupted):
+                if not step.continue_on_error or isinstance(error, NoTimeLeft):
                     raise
                 self.telling.tolerated(index, error)
                 output = StepOutput(error=as_step_error(error))
@@ -109,10 +109,10 @@ class OneStep:
             try:
                 output = await self._tries(values, about=item_name(self._step.name, place), item=(place, len(found)))
                 keeper.item_ended(index, place, found[place], output, await self._kept([values]))
-            except SoftDeadlineReached:
+            except NoTimeLeft:
                 raise
             except AgentTaskError as error:
-                if not self._step.continue_on_error or isinstance(error, Interrupted):
+                if not self._step.continue_on_error:
                     raise located(error, f"item {place + 1} of {len(found)}") from error
                 output = StepOutput(error=as_step_error(error))
             gathered.put(place, output)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from agenttask.api.errors import AgentTaskError, Interrupted, SoftDeadlineReached
+from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft
 from agenttask.api.steps import Step
 from agenttask.runner.handing_on import Gathered
 from agenttask.runner.keeping import TakenOver
@@ -50,7 +50,7 @@ class Telling:
         """One step: whatever ends the block ends the step, unless it has ended already."""
         try:
             yield
-        except SoftDeadlineReached as error:
+        except NoTimeLeft as error:
             if self._record.has_started(index):
                 self._fail(index, error, ends_task=False)
             raise
