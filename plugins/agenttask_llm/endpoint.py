@@ -1,24 +1,23 @@
 """JSON over HTTP to one model endpoint: what is sent along, what is read at most, and every failure as a typed error.
 
-On the run's shared aiohttp session and msgspec; no SDK, which costs five times the CPU a call. An endpoint may be
-anybody's, so each length has a bound, counted after decompression. No retries here: those are a client around a client.
+On the model's aiohttp session, which knows its headers, CA and HTTP/2 mode, and msgspec; no SDK, which costs five times
+the CPU a call. An endpoint may be anybody's, so each length has a bound, counted after decompression. No retries here:
+those are a client around a client.
 """
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.plugin.llm import ClientContext
 from agenttask_llm.deadline import Deadline
 from agenttask_llm.failures import covered, failure_of
-from agenttask_llm.settings import checked_credential, checked_headers, field_of, trusted
+from agenttask_llm.settings import check_headers, checked_credential, field_of
 from agenttask_llm.sse import EventStream, MalformedStream
 
 _BODY_BYTES = 32 << 20
@@ -47,11 +46,8 @@ class Endpoint:
         self.credential = checked_credential(model, context.credential)
         self._session = context.session
         self._now = now
-        self._headers: CIMultiDict[str] = CIMultiDict(checked_headers(model))
-        self._headers.update({"Content-Type": "application/json"} | dict(headers or {}))
-        if self.credential:
-            self._headers.update(signed(self.credential))
-        self._tls: ssl.SSLContext | bool = trusted(model)
+        check_headers(model)
+        self._headers = {"Content-Type": "application/json", **(headers or {}), **(signed(self.credential) if self.credential else {})}
         self._timeout = aiohttp.ClientTimeout(total=model.timeouts.total_seconds, sock_connect=model.timeouts.connect_seconds)
 
     @property
@@ -107,11 +103,10 @@ class Endpoint:
             raw = msgspec.json.encode(body)
         except UnicodeEncodeError as error:
             raise ModelRejected(f"{self.who}: the text cannot be sent as UTF-8: half of a surrogate pair at {error.start}") from error
-        headers = self._headers.copy()
-        headers["Accept"] = accept
+        headers = {**self._headers, "Accept": accept}
         try:
             async with self._session().post(
-                self.base + path, data=raw, headers=headers, timeout=self._timeout, allow_redirects=False, ssl=self._tls
+                self.base + path, data=raw, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
                     beginning = await _beginning(response)

@@ -1,8 +1,7 @@
 """What a client needs from its AgentModel, checked with the field's name in the error."""
 
 import re
-import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
@@ -74,8 +73,8 @@ def checked_credential(model: ModelDocument, credential: str | None) -> str | No
     return stripped
 
 
-def checked_headers(model: ModelDocument) -> Mapping[str, str]:
-    """The model's own headers.
+def check_headers(model: ModelDocument) -> None:
+    """The model's own headers; its session sends them.
 
     Raises:
         InvalidTask: a name or a value that HTTP does not know.
@@ -85,18 +84,3 @@ def checked_headers(model: ModelDocument) -> Mapping[str, str]:
             raise InvalidTask(field_of(model, f"headers[{name!r}]"), "no name of an HTTP header")
         if not (value.isascii() and value.isprintable()):
             raise InvalidTask(field_of(model, f"headers[{name!r}]"), f"{value!r} has characters that no HTTP header takes")
-    return model.headers
-
-
-def trusted(model: ModelDocument) -> ssl.SSLContext | bool:
-    """Whom to trust: the bundle's authorities alone, or the system's (True).
-
-    Raises:
-        InvalidTask: the bundle cannot be read, or holds no certificate.
-    """
-    if model.ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=model.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidTask(field_of(model, "caBundle"), f"{model.ca_file!r} is no readable bundle of PEM certificates: {error}") from error

@@ -1,12 +1,15 @@
-"""An OpenAI-compatible server that does as a test says: late, wrong, in pieces, or not at all. On aiohttp, in this process.
+"""A model server that does as a test says: late, wrong, in pieces, or not at all. On aiohttp, in this process.
 
-It echoes the last message as `echo: ...`, a word a chunk, and embeds with the scripted client's word vectors.
+It speaks OpenAI's API below `/v1` and Anthropic's Messages API, echoes the last message as `echo: ...`, a word a chunk, and
+embeds with the scripted client's word vectors. The official SDKs of both are pointed at it (tests/contract), so that what
+our clients are tested with is what is really spoken.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +27,13 @@ class Behaviour:
     """Seconds before the answer begins."""
     chunk_delay: float = 0.0
     status: int = 200
+    statuses: list[int] = field(default_factory=list)
+    """One a request, before `status`."""
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     """Sent in place of any answer."""
+    endless: bytes | None = None
+    """Sent for ever in place of any answer."""
     content_type: str = "application/json"
     events: list[str] | None = None
     """Sent in place of the stream's events, as they stand."""
@@ -52,11 +59,13 @@ class LLMServer:
         self.paths: list[str] = []
         self.disconnected = asyncio.Event()
         """A client left before its stream had ended."""
+        self.sent = 0
+        """Bytes of an endless body."""
         self.url = ""
 
     @property
     def endpoint(self) -> str:
-        """The base URL for an AgentModel."""
+        """The base URL for an AgentModel of client `openai`; that of `anthropic` is `url`."""
         return f"{self.url}/v1"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -66,29 +75,30 @@ class LLMServer:
         self.paths.append(request.path)
         behaviour = self.behaviour
         await asyncio.sleep(behaviour.delay)
-        if behaviour.body is not None or behaviour.status != 200:
-            return web.Response(
-                status=behaviour.status, body=behaviour.body or b"", content_type=behaviour.content_type, headers=behaviour.headers
-            )
+        status = behaviour.statuses.pop(0) if behaviour.statuses else behaviour.status
+        if behaviour.body is not None or status != 200:
+            return web.Response(status=status, body=behaviour.body or b"", content_type=behaviour.content_type, headers=behaviour.headers)
+        if behaviour.endless is not None:
+            return await self._endless(request, behaviour.endless)
         if request.path.endswith("/embeddings"):
             return web.json_response(self._vectors(asked["input"]))
         text = f"echo: {asked['messages'][-1]['content']}"
-        limit = asked.get("max_tokens", asked.get("max_completion_tokens"))
+        limit = asked.get("max_tokens", asked.get("max_completion_tokens", 1024))
         pieces = re.findall(r"\s*\S+", text)
-        reason, pieces = ("stop", pieces) if len(pieces) <= limit else ("length", pieces[:limit])
-        usage = {"prompt_tokens": sum(len(m["content"].split()) for m in asked["messages"]), "completion_tokens": len(pieces)}
+        cut, pieces = len(pieces) > limit, pieces[:limit]
+        words = sum(len(each["content"].split()) for each in asked["messages"])
+        speak = _Anthropic if request.path.endswith("/messages") else _OpenAI
+        speech = speak(pieces, cut=cut, read=words + len(asked.get("system", "").split()), usage=behaviour.usage)
         if asked.get("stream"):
-            return await self._stream(request, pieces, reason, usage if asked.get("stream_options") else None)
-        message = {"role": "assistant", "content": "".join(pieces)}
-        answer = {"model": "scripted-1", "choices": [{"index": 0, "message": message, "finish_reason": reason}]}
-        return web.json_response(answer | ({"usage": usage} if behaviour.usage else {}))
+            return await self._stream(request, list(speech.events(asked, done=behaviour.done)))
+        return web.json_response(speech.whole())
 
-    async def _stream(self, request: web.Request, pieces: list[str], reason: str, usage: dict[str, int] | None) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, events: list[str]) -> web.StreamResponse:
         behaviour = self.behaviour
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         try:
-            for number, event in enumerate(self._events(pieces, reason, usage) if behaviour.events is None else behaviour.events):
+            for number, event in enumerate(events if behaviour.events is None else behaviour.events):
                 if behaviour.hang_up_after == number and request.transport is not None:
                     request.transport.abort()
                     return response
@@ -106,43 +116,108 @@ class LLMServer:
             self.disconnected.set()
         return response
 
+    async def _endless(self, request: web.Request, piece: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": self.behaviour.content_type, **self.behaviour.headers})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(piece)
+                self.sent += len(piece)
+        except (ConnectionError, asyncio.CancelledError):
+            self.disconnected.set()
+        return response
+
     async def _gone(self, request: web.Request) -> None:
         while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - a transport sets no event
             await asyncio.sleep(0.01)
         self.disconnected.set()
 
-    def _events(self, pieces: list[str], reason: str, usage: dict[str, int] | None) -> list[str]:
-        def event(**fields: Any) -> str:
-            return f"data: {json.dumps({'model': 'scripted-1', **fields}, ensure_ascii=False)}\n\n"
-
-        events = [": a comment\n\n", event(choices=[{"index": 0, "delta": {"role": "assistant"}}])]
-        events += [event(choices=[{"index": 0, "delta": {"content": piece}}], usage=None) for piece in pieces]
-        events.append(event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}]))
-        if usage is not None and self.behaviour.usage:
-            events.append(event(choices=[], usage=usage))
-        return [*events, "data: [DONE]\n\n"] if self.behaviour.done else events
-
     def _vectors(self, texts: list[str]) -> dict[str, Any]:
-        vectors = [{"index": index, "embedding": word_vector(text, 64)} for index, text in enumerate(texts)]
+        vectors = [{"object": "embedding", "index": index, "embedding": word_vector(text, 64)} for index, text in enumerate(texts)]
         if self.behaviour.shuffle:
             vectors.reverse()
-        usage = {"usage": {"prompt_tokens": sum(len(text.split()) for text in texts)}} if self.behaviour.usage else {}
-        return {"data": vectors, **usage}
+        read = sum(len(text.split()) for text in texts)
+        usage = {"usage": {"prompt_tokens": read, "total_tokens": read}} if self.behaviour.usage else {}
+        return {"object": "list", "model": "scripted-1", "data": vectors, **usage}
+
+
+class _OpenAI:
+    """An answer as OpenAI's chat completions tell it."""
+
+    def __init__(self, pieces: list[str], *, cut: bool, read: int, usage: bool) -> None:
+        self._pieces = pieces
+        self._reason = "length" if cut else "stop"
+        counted = {"prompt_tokens": read, "completion_tokens": len(pieces), "total_tokens": read + len(pieces)}
+        self._usage = {"usage": counted} if usage else {}
+
+    def whole(self) -> dict[str, Any]:
+        message = {"role": "assistant", "content": "".join(self._pieces)}
+        choices = [{"index": 0, "message": message, "finish_reason": self._reason}]
+        return {"id": "chat-1", "object": "chat.completion", "created": 1, "model": "scripted-1", "choices": choices, **self._usage}
+
+    def events(self, asked: dict[str, Any], *, done: bool) -> Iterable[str]:
+        def event(delta: dict[str, Any] | None, finish_reason: str | None = None, **fields: Any) -> str:
+            choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
+            head = {"id": "chat-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted-1", "choices": choices}
+            return f"data: {json.dumps(head | fields, ensure_ascii=False)}\n\n"
+
+        yield ": a comment\n\n"
+        yield event({"role": "assistant"})
+        for piece in self._pieces:
+            yield event({"content": piece}, usage=None)
+        yield event({}, self._reason)
+        if asked.get("stream_options") and self._usage:
+            yield event(None, **self._usage)
+        if done:
+            yield "data: [DONE]\n\n"
+
+
+class _Anthropic:
+    """An answer as Anthropic's messages tell it."""
+
+    def __init__(self, pieces: list[str], *, cut: bool, read: int, usage: bool) -> None:
+        self._pieces = pieces
+        self._reason = "max_tokens" if cut else "end_turn"
+        self._read = read if usage else 0
+        self._written = len(pieces) if usage else 0
+
+    def whole(self) -> dict[str, Any]:
+        return self._message([{"type": "text", "text": "".join(self._pieces)}], self._reason, self._written)
+
+    def events(self, asked: dict[str, Any], *, done: bool) -> Iterable[str]:
+        def event(kind: str, **fields: Any) -> str:
+            return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"
+
+        yield event("message_start", message=self._message([], None, 1))
+        yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+        yield event("ping")
+        for piece in self._pieces:
+            yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
+        yield event("content_block_stop", index=0)
+        delta = {"stop_reason": self._reason, "stop_sequence": None}
+        yield event("message_delta", delta=delta, usage={"output_tokens": self._written})
+        if done:
+            yield event("message_stop")
+
+    def _message(self, content: list[dict[str, Any]], reason: str | None, written: int) -> dict[str, Any]:
+        head = {"id": "msg-1", "type": "message", "role": "assistant", "model": "scripted-1", "content": content}
+        usage = {"input_tokens": self._read, "output_tokens": written}
+        return {**head, "stop_reason": reason, "stop_sequence": None, "usage": usage}
 
 
 @asynccontextmanager
-async def llm_server() -> AsyncIterator[LLMServer]:
+async def llm_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[LLMServer]:
     """A running server on a free port of this machine."""
     server = LLMServer()
     application = web.Application()
-    application.router.add_post("/v1/chat/completions", server.answer)
-    application.router.add_post("/v1/embeddings", server.answer)
+    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/messages"):
+        application.router.add_post(path, server.answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     host, port = runner.addresses[0][:2]
-    server.url = f"http://{host}:{port}"
+    server.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
     try:
         yield server
     finally:

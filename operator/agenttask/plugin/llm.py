@@ -108,10 +108,11 @@ class CountsTokens(Protocol):
 
 
 class ClientContext(Struct, frozen=True, kw_only=True):
-    """What a client may use: the endpoint's credential, the shared HTTP session (made at the first call), local engines."""
+    """What a client may use: the endpoint's credential, an HTTP session, local engines."""
 
     credential: str | None
     session: Callable[[], aiohttp.ClientSession]
+    """Made at the first call, on the run's connections; it has the model's headers, CA bundle and HTTP/2 mode."""
     engines: "EngineSource"
 
 
