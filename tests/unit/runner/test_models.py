@@ -1,22 +1,18 @@
-"""Models: a client each, counted and observed; engines: one load, whoever asks."""
+"""Models: a client each, counted and observed."""
 
-import asyncio
 from typing import Any
 
 import aiohttp
 import pytest
-from tests.fakes.runner_plugins import Answering, CountingFactory, plugins
+from tests.fakes.runner_plugins import Answering, plugins
 
 from agenttask.api.document import ModelDocument
-from agenttask.api.errors import InvalidTask, ModelUnavailable, UnknownPlugin
-from agenttask.api.model import LocalModel
+from agenttask.api.errors import InvalidTask, ModelUnavailable
 from agenttask.plugin.llm import ChatRequest, ClientContext, LLMClient, Message, Usage
-from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.models import Models, credential_of
 from agenttask.runner.observer import NullObserver
 from agenttask.runner.session import SharedSession
-from agenttask.runner.settings import RunnerSettings
 
 SMALL = ModelDocument(name="small", client="answering", model="gpt-x", credential_env="AGENTTASK_CREDENTIAL_0")
 ASK = ChatRequest(messages=(Message(role="user", content="hi"),))
@@ -128,69 +124,6 @@ def test_a_missing_credential_is_told_by_its_variable() -> None:
     with pytest.raises(InvalidTask, match="AGENTTASK_CREDENTIAL_0"):
         credential_of(SMALL, {})
     assert credential_of(ModelDocument(name="free", client="answering", model="m"), {}) is None
-
-
-class OneEngine:
-    """An engine that can be closed."""
-
-    closed = 0
-
-    async def aclose(self) -> None:
-        self.closed += 1
-
-
-def engines(factory: CountingFactory, cpus: int = 4) -> Engines:
-    found = plugins(factories={"optimized": factory})
-    settings = RunnerSettings(cpus=cpus, memory_bytes=1 << 30)
-    return Engines(lambda name: found.model_factories.choose(name)(), lambda: "cpu", settings)
-
-
-async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
-    factory = CountingFactory(OneEngine())  # type: ignore[arg-type]  # the repository only closes it
-    repository = engines(factory)
-    found = await asyncio.gather(*(repository.engine("smol", LocalModel(package="p")) for _ in range(5)))
-    await repository.engine("smol", LocalModel(package="other"))
-    assert len(set(map(id, found))) == 1
-    assert [(model, device, config.threads, config.memory_bytes) for model, device, config in factory.loads] == [
-        ("smol", "cpu", 3, 1 << 30)
-    ] * 2
-    await repository.aclose()
-    assert factory.engine.closed == 2  # type: ignore[union-attr]
-
-
-async def test_a_load_that_failed_is_tried_anew() -> None:
-    factory = CountingFactory(ModelUnavailable("no weights"))
-    repository = engines(factory)
-    results = await asyncio.gather(*(repository.engine("smol", LocalModel()) for _ in range(2)), return_exceptions=True)
-    assert [str(result) for result in results] == ["no weights"] * 2
-    with pytest.raises(ModelUnavailable):
-        await repository.engine("smol", LocalModel())
-    assert len(factory.loads) == 2
-
-
-async def test_a_caller_that_is_cancelled_leaves_the_load_to_the_others() -> None:
-    factory = CountingFactory(OneEngine(), seconds=0.05)  # type: ignore[arg-type]
-    repository = engines(factory)
-    first = asyncio.create_task(repository.engine("smol", LocalModel()))
-    second = asyncio.create_task(repository.engine("smol", LocalModel()))
-    await asyncio.sleep(0.01)
-    first.cancel()
-    assert await second is factory.engine
-    assert (first.cancelled(), len(factory.loads)) == (True, 1)
-
-
-async def test_closing_ends_a_load_on_its_way() -> None:
-    repository = engines(CountingFactory(OneEngine(), seconds=60))  # type: ignore[arg-type]
-    waiting = asyncio.create_task(repository.engine("smol", LocalModel()))
-    await asyncio.sleep(0.01)
-    await repository.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-
-
-async def test_an_unknown_factory_is_told() -> None:
-    with pytest.raises(UnknownPlugin, match="'fancy'"):
-        await engines(CountingFactory(ValueError())).engine("smol", LocalModel(factory="fancy"))
 
 
 async def test_the_session_is_made_once_and_trusts_no_proxy_variable() -> None:
