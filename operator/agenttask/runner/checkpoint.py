@@ -7,8 +7,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from agenttask.api import checkpoint as format_
 from agenttask.api.checkpoint import CHECKPOINT_VERSION, Checkpoint, CheckpointRefused, KeptFile
 from agenttask.api.document import TaskDocument
@@ -19,22 +17,15 @@ from agenttask.runner import kept_files
 from agenttask.runner.checkpoint_shelf import Head, Shelf
 from agenttask.runner.checkpoint_store import CheckpointStore, CheckpointUnavailable
 from agenttask.runner.checkpoint_writer import PAUSE_SECONDS, CheckpointWriter
+from agenttask.runner.keeping import TakenOver
 from agenttask.runner.kept_output import unkept
 from agenttask.runner.places import Places
 
 _NOTHING = ResumePlan(taken={}, again=frozenset(), items={}, restore=False)
 
 
-class TakenOver(Struct, frozen=True, kw_only=True):
-    """A step that an earlier attempt has ended: its output (what later steps see), or why it was skipped."""
-
-    output: StepOutput
-    skipped: str | None
-    attempt: int
-
-
 class Checkpointing:
-    """Made by `open_checkpoint`; methods are called on the loop."""
+    """The `Keeper` of one run (runner/keeping.py); made by `open_checkpoint`."""
 
     def __init__(
         self, document: TaskDocument, places: Places, plan: ResumePlan, *, earlier: Checkpoint | None, writer: CheckpointWriter | None

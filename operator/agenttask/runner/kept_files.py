@@ -60,18 +60,6 @@ def restore(places: Places, files: Iterable[KeptFile]) -> None:
             raise StepFailed(f"the kept file {file.path!r} cannot be put back: {error.strerror}") from error
 
 
-def merged(*parts: Iterable[KeptFile]) -> tuple[KeptFile, ...]:
-    """The files of several items as the step's: of one path the last.
-
-    Raises:
-        OutputTooLarge: together they are larger than a checkpoint takes.
-    """
-    found = {file.path: file for files in parts for file in files}
-    if (size := sum(len(file.content) for file in found.values())) > MAX_KEPT_FILES_BYTES:
-        raise OutputTooLarge(f"keepFiles of all items have {size} bytes, at most {MAX_KEPT_FILES_BYTES} are kept for a step")
-    return tuple(found[path] for path in sorted(found))
-
-
 def _matching(places: Places, pattern: str) -> list[str]:
     place, rest = places.located(pattern)
     if place != places.workspace or not rest:

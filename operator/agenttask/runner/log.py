@@ -7,13 +7,13 @@ escapes: nobody can forge a line.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
 
 from agenttask.api.document import ModelDocument, TaskDocument
 from agenttask.api.errors import AgentTaskError
 from agenttask.api.report import shorten
 from agenttask.api.steps import Step
 from agenttask.plugin.llm import Usage
+from agenttask.runner.log_queue import LineStream
 from agenttask.runner.observer import NullObserver, Operation
 
 _LINE_CHARACTERS = 2000
@@ -22,13 +22,13 @@ _LINE_CHARACTERS = 2000
 class Log(NullObserver):
     """Lines on a stream; `now` is Unix seconds."""
 
-    def __init__(self, stream: TextIO, now: Callable[[], float]) -> None:
+    def __init__(self, stream: LineStream, now: Callable[[], float]) -> None:
         self._stream = stream
         self._now = now
         self._calls: dict[int, str] = {}
 
     def line(self, about: str, message: str) -> None:
-        """One line; it is flushed, as the process may be killed at any moment."""
+        """One line; it is flushed at once, as the process may be killed at any moment."""
         time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._stream.write(f"{time} {one_line(f'{about}: {message}')}\n")
         self._stream.flush()

@@ -6,87 +6,42 @@ the run's own and leave with it.
 
 import asyncio
 import contextlib
-import random
 import shutil
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
-from msgspec import Struct
-
 from agenttask.api.document import ModelDocument, TaskDocument
-from agenttask.api.errors import AgentTaskError, Interrupted, OutputTooLarge, SoftDeadlineReached
+from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft, OutputTooLarge
 from agenttask.api.report import Report
+from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
 from agenttask.domain.validation import validate
 from agenttask.plugin.engine import ModelFactory
-from agenttask.plugin.llm import ClientContext, Usage
-from agenttask.plugin.registry import Plugins
+from agenttask.plugin.llm import ClientContext
 from agenttask.plugin.step import StepOutput
-from agenttask.plugin.threading import ThreadingLimits, ThreadingStrategy
+from agenttask.plugin.threading import ThreadingLimits, ThreadingState, ThreadingStrategy
+from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.devices import engine_limits, torch_device
+from agenttask.runner.ending import Ending
 from agenttask.runner.engines import Engines
-from agenttask.runner.keeping import Keeper, KeepsNothing
 from agenttask.runner.lending import Lender
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models, credential_of
-from agenttask.runner.observer import Observer
-from agenttask.runner.places import Places
 from agenttask.runner.record import Record
 from agenttask.runner.schedule import run_in_order
 from agenttask.runner.session import SharedSession
-from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.slots import Slots
+from agenttask.runner.station import Outcome as Outcome
+from agenttask.runner.station import Station as Station
 from agenttask.runner.stepping import template_values
 from agenttask.runner.steps import Steps
 from agenttask.runner.telling import Telling
-from agenttask.runner.termination import ReportChannel
 
 _DRAIN_SECONDS = 5.0
-_PATH = "/usr/local/bin:/usr/bin:/bin"
-
-
-class Station(Struct, frozen=True, kw_only=True):
-    """What the process lends to a run."""
-
-    plugins: Plugins
-    settings: RunnerSettings
-    places: Places
-    scratch: Path
-    """Where the run's own folder for HOME and TMPDIR is made."""
-    credentials: Mapping[str, str]
-    search_path: str = _PATH
-    """PATH for commands."""
-    accelerators: int = 0
-    observer: Observer
-    channel: ReportChannel
-    log: Callable[[str, str], None]
-    """A line: what it is about, and what happened."""
-    endpoints: Endpoints | None = None
-    """Breakers and limits that all tasks of the process share; None: this run has its own."""
-    http_traces: tuple[aiohttp.TraceConfig, ...] = ()
-    step_environment: Callable[[], Mapping[str, str]] = dict
-    """What the trace adds to a step's environment; asked after `step_started`."""
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
-    rng: Callable[[], float] = random.random
-    """From 0 up to 1; for pauses between tries."""
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How the task ended: `error` None is success, and then `output` is there."""
-
-    output: str | None
-    error: AgentTaskError | None
-    message: str | None
-    """The error with the step at fault."""
-    usage: Usage
-    report: Report
 
 
 class TaskRun:
@@ -97,9 +52,10 @@ class TaskRun:
         self._station = station
         self._record = Record(document.attempt, [step.name for step in document.spec.steps], clock=station.clock, now=station.now())
         self._closing = contextlib.AsyncExitStack()
-        self._work: asyncio.Task[str] | None = None
         self._slots = Slots(station.settings.max_concurrent_steps, document.spec.execution.max_concurrent_by_kind)
-        self._keeper: Keeper = KeepsNothing()
+        self._ending = Ending(close=self._close_slots, halt=self._record.halt)
+        self._keeper: Checkpointing | None = None
+        self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
         engines = Engines(
@@ -123,14 +79,20 @@ class TaskRun:
 
     def stop(self, why: str) -> None:
         """Cancel what runs; `execute` then returns an outcome that says so."""
-        self._record.halt(why)
-        if self._work is not None:
-            self._work.cancel()
+        self._ending.stop(why)
 
-    def start_no_more(self, why: SoftDeadlineReached) -> None:
+    def start_no_more(self, why: NoTimeLeft) -> None:
         """No try of a step or item starts any more; what runs may end, and `execute` then returns this error."""
-        self._record.halt(str(why))
-        self._slots.close(why)
+        self._ending.start_no_more(why)
+
+    def stop_within(self, why: str, seconds: float) -> None:
+        """Start no more, and cancel what still runs after `seconds`; on the loop."""
+        self._ending.stop_within(why, seconds)
+
+    @property
+    def threading_state(self) -> ThreadingState:
+        """What the threading strategy is doing now."""
+        return ThreadingState() if self._threads is None else self._threads.state
 
     def interrupted(self) -> Report:
         """The report of a run that has no time left to end by itself."""
@@ -140,14 +102,13 @@ class TaskRun:
     async def execute(self) -> Outcome:
         """Run all steps, and leave the last report."""
         record, station = self._record, self._station
-        self._work = asyncio.create_task(self._steps(), name="steps")
-        if record.halted:
-            self._work.cancel()
+        work = asyncio.create_task(self._steps(), name="steps")
+        self._ending.begin(work, soft_deadline_seconds=self._document.spec.soft_deadline_seconds, elapsed=record.seconds())
         try:
-            await asyncio.wait({self._work})
+            await asyncio.wait({work})
         finally:
-            self._work.cancel()
-        output = self._verdict(self._work)
+            self._ending.over()
+        output = self._verdict(work)
         for index in record.untouched():
             why = record.halted or "the task was refused"
             record.skipped(index, why)
@@ -155,6 +116,25 @@ class TaskRun:
         report = self._deliver(output)
         station.observer.run_ended(self._document, seconds=record.seconds(), usage=self._models.usage, error=record.error)
         return Outcome(output=report.output, error=record.error, message=record.message(), usage=self._models.usage, report=report)
+
+    def _close_slots(self, why: NoTimeLeft) -> None:
+        self._slots.close(why)
+        if self._keeper is not None:
+            self._keeper.hurry()
+
+    async def _checkpointing(self, graph: StepGraph) -> Checkpointing:
+        station = self._station
+        self._keeper = await open_checkpoint(
+            self._document,
+            graph,
+            station.places,
+            station.checkpoint,
+            runner=station.version,
+            workspace_kept=station.settings.workspace_kept,
+            log=station.log,
+        )
+        self._close_with("checkpoint", self._keeper.aclose)
+        return self._keeper
 
     def _verdict(self, work: asyncio.Task[str]) -> str | None:
         """The output, or None with the record's error set. An error that is none of ours is raised."""
@@ -184,7 +164,7 @@ class TaskRun:
         limits = ThreadingLimits(
             cpus=station.settings.cpus, max_workers=station.settings.max_workers, max_processes=station.settings.max_processes
         )
-        threads = strategy(limits)
+        self._threads = threads = strategy(limits)
         self._close_with("threads", lambda: threads.drain(_DRAIN_SECONDS))
         kinds = {name: station.plugins.step_kinds.choose(name)() for name in {step.kind for step in spec.steps}}
         steps = Steps(
@@ -195,7 +175,7 @@ class TaskRun:
             lender=self._lender(threads),
             slots=self._slots,
             telling=Telling(spec.steps, record=self._record, report=self._report, observer=station.observer, clock=station.clock),
-            keeper=self._keeper,
+            keeper=await self._checkpointing(graph),
             rng=station.rng,
         )
         station.observer.run_started(self._document)

@@ -16,6 +16,7 @@ from agenttask.runner.http_settings import HttpSettings, read_http_settings
 
 DEFAULT_CPU_THREADS = 4
 DEFAULT_GPU_MEMORY_FRACTION = 0.8
+DEFAULT_GRACE_SECONDS = 30
 DEVICE_TYPES = ("auto", "cpu", "cuda")
 _LARGEST = 256
 _MOST_PROCESSES = 64
@@ -35,11 +36,20 @@ class RunnerSettings(Struct, frozen=True, kw_only=True):
     gpu_memory_fraction: float = DEFAULT_GPU_MEMORY_FRACTION
     """Of a GPU's memory, what the engines of this run may take together."""
     max_concurrent_steps: int = 10
-    grace_seconds: int = 20
-    """How long a stopped run may take to end its steps; the pod's own grace period must be longer."""
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    """How long a stopped run may take to end; the pod's own grace period must be longer."""
+    workspace_kept: bool = False
+    """The workspace is a volume that outlives the attempt."""
+    debug: bool = False
+    """Look for slow callbacks, memory and leaks, and tell them in the log."""
     cpus: int = 1
     memory_bytes: int | None = None
     http: HttpSettings = HttpSettings()
+
+    @property
+    def patience_seconds(self) -> float:
+        """How much of the grace running steps have to end by themselves; the rest is for cancelling them and for writing."""
+        return self.grace_seconds / 3
 
     @property
     def torch_threads(self) -> int:
@@ -65,7 +75,9 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         max_processes=execution.max_processes or _number(merged, "MAX_PROCESSES", largest=_MOST_PROCESSES),
         gpu_memory_fraction=_share(execution.gpu_memory_percent) or _fraction(merged, "GPU_MEMORY_FRACTION") or DEFAULT_GPU_MEMORY_FRACTION,
         max_concurrent_steps=execution.max_concurrent_steps,
-        grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or 20,
+        grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or DEFAULT_GRACE_SECONDS,
+        workspace_kept=_switch(environ, "AGENTTASK_WORKSPACE_KEPT"),
+        debug=_switch(merged, "AGENTTASK_DEBUG"),
         cpus=cpus,
         memory_bytes=memory_bytes,
         http=read_http_settings(merged),
@@ -79,6 +91,13 @@ def _number(environ: Mapping[str, str], name: str, *, largest: int = _LARGEST) -
     if not raw.isascii() or not raw.isdigit() or len(raw) > _DIGITS or not 1 <= int(raw) <= largest:
         raise InvalidTask(name, f"{quoted(raw)} is no whole number from 1 to {largest}")
     return int(raw)
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    raw = environ.get(name, "")
+    if raw not in ("", "0", "1"):
+        raise InvalidTask(name, f"{quoted(raw)} is neither 1 (on) nor 0 (off)")
+    return raw == "1"
 
 
 def _fraction(environ: Mapping[str, str], name: str) -> float | None:

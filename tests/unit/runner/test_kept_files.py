@@ -7,7 +7,7 @@ import pytest
 
 from agenttask.api.checkpoint import MAX_KEPT_FILE_BYTES, KeptFile
 from agenttask.api.errors import OutputTooLarge, StepFailed
-from agenttask.runner.kept_files import collect, merged, restore
+from agenttask.runner.kept_files import collect, restore
 from agenttask.runner.places import Places, places
 
 
@@ -76,14 +76,6 @@ def test_too_much_in_all_is_refused(workspace: Places) -> None:
         put(workspace, f"f{index}", b"x" * MAX_KEPT_FILE_BYTES)
     with pytest.raises(OutputTooLarge, match=r"more than 262144 bytes in all, at 'f4'"):
         collect(workspace, ["*"])
-    one = [collect(workspace, [f"f{index}"]) for index in range(5)]
-    assert len(merged(*one[:4], one[0])) == 4
-    with pytest.raises(OutputTooLarge, match="of all items have 327680 bytes"):
-        merged(*one)
-
-
-def test_of_several_items_the_last_file_of_a_name_stays() -> None:
-    assert merged([KeptFile(path="a", content=b"1")], [KeptFile(path="a", content=b"2")]) == (KeptFile(path="a", content=b"2"),)
 
 
 @pytest.mark.parametrize("pattern", ["../x", "/etc/passwd", "/inputs/repo/*", "/workspace", ".", ""])

@@ -63,7 +63,7 @@ def test_execution_wins_over_the_pods_variables_and_those_over_the_environment()
     found = read_settings(task, environ, cpus=8, memory_bytes=None)
     assert (found.cpu_threads, found.max_workers, found.device_type, found.grace_seconds) == (5, 9, "cpu", 7)
     plain = read_settings(spec(), {}, cpus=8, memory_bytes=1)
-    assert (plain.cpu_threads, plain.max_workers, plain.device_type, plain.grace_seconds) == (4, None, "auto", 20)
+    assert (plain.cpu_threads, plain.max_workers, plain.device_type, plain.grace_seconds) == (4, None, "auto", 30)
 
 
 def test_processes_and_the_share_of_a_gpu_follow_the_same_order() -> None:

@@ -1,0 +1,64 @@
+"""What a process lends to the run of a task, and what it gets back."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aiohttp
+from msgspec import Struct
+
+from agenttask.api.errors import AgentTaskError
+from agenttask.api.report import Report
+from agenttask.plugin.llm import Usage
+from agenttask.plugin.registry import Plugins
+from agenttask.runner.checkpoint_store import CheckpointStore
+from agenttask.runner.llm.endpoints import Endpoints
+from agenttask.runner.observer import Observer
+from agenttask.runner.places import Places
+from agenttask.runner.settings import RunnerSettings
+from agenttask.runner.termination import ReportChannel
+
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Station(Struct, frozen=True, kw_only=True):
+    """What the process lends to a run."""
+
+    plugins: Plugins
+    settings: RunnerSettings
+    places: Places
+    scratch: Path
+    """Where the run's own folder for HOME and TMPDIR is made."""
+    credentials: Mapping[str, str]
+    search_path: str = _PATH
+    """PATH for commands."""
+    accelerators: int = 0
+    observer: Observer
+    channel: ReportChannel
+    log: Callable[[str, str], None]
+    """A line: what it is about, and what happened."""
+    endpoints: Endpoints | None = None
+    """Breakers and limits that all tasks of the process share; None: this run has its own."""
+    checkpoint: CheckpointStore | None = None
+    """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
+    version: str = "unknown"
+    """Of the runner, for the checkpoint."""
+    http_traces: tuple[aiohttp.TraceConfig, ...] = ()
+    step_environment: Callable[[], Mapping[str, str]] = dict
+    """What the trace adds to a step's environment; asked after `step_started`."""
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    rng: Callable[[], float] = random.random
+    """From 0 up to 1; for pauses between tries."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How the task ended: `error` None is success, and then `output` is there."""
+
+    output: str | None
+    error: AgentTaskError | None
+    message: str | None
+    """The error with the step at fault."""
+    usage: Usage
+    report: Report
