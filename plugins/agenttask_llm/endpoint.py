@@ -127,12 +127,12 @@ class Endpoint:
             raise ModelUnavailable(
                 f"{self.who} did not answer in time (connectSeconds {limits.connect_seconds}, totalSeconds {limits.total_seconds})"
             ) from error
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise InvalidTask(field_of(self.model, "endpoint"), f"{self.base!r} is no usable URL: {error}") from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
             raise ModelRejected(
                 f"{self.who}: its certificate is not trusted ({error}); an authority of your own belongs into `caBundle`"
             ) from error
+        except (aiohttp.InvalidURL, ValueError) as error:  # after those of certificates, which are ValueErrors too
+            raise InvalidTask(field_of(self.model, "endpoint"), f"{self.base!r} is no usable URL: {error}") from None
         except aiohttp.ClientResponseError as error:
             raise ModelRejected(f"{self.who} does not speak HTTP: {covered(error.message, self.credential)}") from None
         except aiohttp.ClientError as error:

@@ -11,6 +11,7 @@ from tests.fakes.models import ask, client_context, model_document
 
 from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable, RateLimited
 from agenttask.api.model import Timeouts
+from agenttask.plugin.llm import ChatRequest
 from agenttask_llm import endpoint as http
 from agenttask_llm.openai import OpenAIClient
 
@@ -56,6 +57,48 @@ async def test_the_request_holds_the_messages_the_bound_and_the_parameters(serve
     assert server.paths == ["/v1/chat/completions"]
 
 
+async def test_what_the_request_says_wins_over_the_parameters(server, session):
+    request = ChatRequest(messages=ask("hi").messages, max_tokens=5, temperature=0.0, seed=9, stop=("END", "."))
+    await client_of(server, session, parameters={"temperature": "0.5", "seed": "7", "topP": "0.9"}).chat(request)
+    sent = server.requests[0]
+    assert (sent["temperature"], sent["seed"], sent["top_p"], sent["stop"]) == (0.0, 9, 0.9, ["END", "."])
+
+
+SCHEMA = {"type": "object", "properties": {"edits": {"type": "array"}}}
+
+
+@pytest.mark.parametrize("call", ["chat", "stream"])
+@pytest.mark.parametrize(
+    ("parameters", "sent"),
+    [
+        ({}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}),
+        ({"responseFormat": "JsonSchema"}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}),
+        ({"responseFormat": "JsonObject"}, {"type": "json_object"}),
+        ({"responseFormat": "None"}, None),
+    ],
+    ids=["default", "schema", "object", "none"],
+)
+async def test_a_response_schema_is_sent_as_the_server_takes_it(server, session, parameters, sent, call):
+    client = client_of(server, session, parameters=parameters)
+    request = ChatRequest(messages=ask("hi").messages, response_schema=SCHEMA)
+    await (client.chat(request) if call == "chat" else streamed(client, request))
+    assert server.requests[0].get("response_format") == sent
+    assert "response_format" not in (await client.chat(ask("hi")) and server.requests[1])
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_server_that_refuses_response_format_is_told_with_the_remedy(server, session, status):
+    server.behaviour.status = status
+    request = ChatRequest(messages=ask("hi").messages, response_schema=SCHEMA)
+    client = client_of(server, session)
+    for call in (client.chat(request), streamed(client, request)):
+        with pytest.raises(ModelRejected, match=r"set `parameters\.responseFormat` to JsonObject or None$"):
+            await call
+    with pytest.raises(ModelRejected) as caught:
+        await client.chat(ask("hi"))
+    assert "responseFormat" not in str(caught.value)
+
+
 async def test_without_a_credential_no_header_is_sent_and_a_slash_at_the_end_does_not_matter(server, session):
     await client_of(server, session, endpoint=f"{server.endpoint}/").chat(ask("hi"))
     assert "Authorization" not in server.headers[0]
@@ -76,6 +119,7 @@ async def test_usage_of_a_stream_is_asked_for_unless_the_server_refuses_that(ser
         ({"endpoint": None}, "needs the base URL"),
         ({"parameters": {"top_p": "1"}}, "has no such parameter"),
         ({"parameters": {"maxTokensField": "limit"}}, "'limit' is none of max_tokens"),
+        ({"parameters": {"responseFormat": "Xml"}}, "'Xml' is none of JsonSchema, JsonObject, None"),
         ({"parameters": {"temperature": "3"}}, "no number from 0 to 2"),
         ({"credential": "a\nb"}, "characters that no HTTP header takes"),
         ({"credential": "schlüssel"}, "characters that no HTTP header takes"),
