@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from array import array
+from collections.abc import AsyncGenerator
 
 from agenttask.api.errors import AgentTaskError
 from agenttask.plugin.engine import Engine, EngineConfig, ModelFactory, OccupiesMemory
@@ -102,9 +103,14 @@ class Child:
         try:
             match asked:
                 case Generate():
-                    async for chunk in engine.generate(asked.messages, asked.sampling):
-                        self._tell(Piece(call=asked.call, chunk=chunk))
-                        await self._writer.drain()
+                    chunks = engine.generate(asked.messages, asked.sampling)
+                    try:
+                        async for chunk in chunks:
+                            self._tell(Piece(call=asked.call, chunk=chunk))
+                            await self._writer.drain()
+                    finally:
+                        if isinstance(chunks, AsyncGenerator):
+                            await chunks.aclose()
                 case Embed():
                     found = await engine.embed(asked.texts)
                     vectors = tuple(array("f", vector).tobytes() for vector in found.vectors)

@@ -5,6 +5,7 @@ A batch that ends with an error fails its answers as retryable, and the next cal
 """
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -116,8 +117,9 @@ class TextEngine:
         try:
             prompt = await self._on_thread(language.prompt, tuple(messages))
             await self._ready()
-            async for chunk in self._answer(language, prompt, sampling):
-                yield chunk
+            async with contextlib.aclosing(self._answer(language, prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             self._asked -= 1
 

@@ -6,29 +6,34 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agenttask.api.errors import Interrupted, ModelRejected
+from agenttask.api.errors import Interrupted, ModelRejected, OutOfMemory
 from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Message
-from agenttask_models.embedding import BATCH, Embedded, EmbeddingEngine
+from agenttask_models.embedding import BATCHES, Embedded, EmbeddingEngine
+from agenttask_models.torch_errors import DeviceLost
 
 
 class Lengths:
     """A vector of a text is its length; `open` holds batches back, `bad` is a text that it cannot take."""
 
-    def __init__(self, bad: str | None = None) -> None:
+    def __init__(self, bad: str | None = None, error: Exception | None = None) -> None:
         self.batches: list[list[str]] = []
         self.open = threading.Event()
         self.open.set()
         self.begun = threading.Event()
         self._bad = bad
+        self._error = error
 
     def embed(self, texts):
         self.batches.append(list(texts))
         self.begun.set()
         self.open.wait(5)
         if self._bad in texts:
-            raise ModelRejected(f"not {self._bad}")
+            raise self._error or ModelRejected(f"not {self._bad}")
         return [Embedded(vector=(float(len(text)),), tokens=len(text)) for text in texts]
+
+    def count(self, texts):
+        return [len(text) for text in texts]
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ async def engine_of():
     made = []
 
     def make(model) -> EmbeddingEngine:
-        made.append(EmbeddingEngine("m", model, ThreadPoolExecutor(max_workers=1)))
+        made.append(EmbeddingEngine("m", model, ThreadPoolExecutor(max_workers=1), max_batch=8, weights=5))
         return made[-1]
 
     yield make
@@ -66,7 +71,7 @@ async def test_callers_that_come_while_a_batch_runs_share_the_next(engine_of):
     await asyncio.sleep(0)
     model.open.set()
     await asyncio.gather(first, *others)
-    assert [len(batch) for batch in model.batches] == [1, BATCH, 8]
+    assert [len(batch) for batch in model.batches] == [1, 8 * BATCHES, 8]
 
 
 async def test_who_has_left_is_not_embedded(engine_of):
@@ -114,3 +119,18 @@ async def test_closing_fails_who_waits_and_refuses_who_comes(engine_of):
             await call
     with pytest.raises(Interrupted):
         await engine.embed(["late"])
+
+
+async def test_tokens_are_counted_beside_the_batches(engine_of):
+    engine = engine_of(Lengths())
+    assert await engine.count_tokens(["ab", ""]) == [2, 0]
+    assert (engine.device, engine.memory_bytes, engine.failure) == ("cpu", 5, None)
+
+
+@pytest.mark.parametrize("error", [OutOfMemory("full"), DeviceLost("broken")], ids=["memory", "device"])
+async def test_an_engine_that_can_no_more_says_so(engine_of, error):
+    engine = engine_of(Lengths(bad="bad", error=error))
+    for text in ("bad", "good"):
+        with pytest.raises(type(error)):
+            await engine.embed([text])
+    assert engine.failure is error

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from agenttask.api.errors import ModelRejected, ModelUnavailable
-from agenttask.api.model import LocalModel
+from agenttask.api.model import ClaimSource, HubSource, LocalModel
 from agenttask_models.folder import ModelFolder, find
 
 
@@ -92,32 +92,35 @@ def test_other_formats_or_halves_of_a_model_are_refused(tmp_path, file):
         find(at(tmp_path))
 
 
-def test_parameters_are_counted_from_the_headers_of_all_files(tmp_path):
-    safetensors(tmp_path / "1.safetensors", [2, 3], [5])
-    safetensors(tmp_path / "2.safetensors", [], [0, 9])
-    assert ModelFolder(path=tmp_path).parameters() == 12
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"\0" * 8,
-        b"\xff" * 16,
-        (4).to_bytes(8, "little") + b"junk",
-        (2).to_bytes(8, "little") + b"[]",
-        (8).to_bytes(8, "little") + b'{"a": 1}',
-    ],
-    ids=["empty", "no header", "huge header", "no json", "list", "no shape"],
-)
-def test_what_is_no_safetensors_file_is_refused(tmp_path, raw):
-    (tmp_path / "model.safetensors").write_bytes(raw)
-    with pytest.raises(ModelRejected, match="is no safetensors file"):
-        ModelFolder(path=tmp_path).parameters()
-
-
 @pytest.mark.parametrize("text", ["[]", "{", "\ud800"], ids=["list", "cut", "no utf-8"])
 def test_a_config_that_is_no_object_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ModelRejected, match="is no JSON"):
+        _ = ModelFolder(path=tmp_path).config
+
+
+def test_a_claim_is_mounted_in_a_pod_only():
+    with pytest.raises(ModelUnavailable, match=r"persistentVolumeClaim 'w' is mounted in a pod only; use local\.path"):
+        find(LocalModel(persistent_volume_claim=ClaimSource(claim_name="w")))
+
+
+def test_a_snapshot_of_the_hub_is_looked_at_where_it_is(tmp_path):
+    assert find(LocalModel(hub=HubSource(repository="a/b")), model_in(tmp_path / "snapshot")).path == tmp_path / "snapshot"
+    with pytest.raises(ModelRejected, match=r"local\.hub 'a/b' holds no weights"):
+        find(LocalModel(hub=HubSource(repository="a/b")), tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("config", "quantisation"),
+    [("{}", "none"), ('{"quantization_config": {"quant_method": "gptq"}}', "gptq"), ('{"quantization_config": {}}', "unknown")],
+)
+def test_quantisation_is_read_from_the_checkpoint(tmp_path, config, quantisation):
+    (tmp_path / "config.json").write_text(config)
+    assert ModelFolder(path=tmp_path).quantisation == quantisation
+    assert ModelFolder(path=tmp_path, gguf="smol.Q4_1.gguf").quantisation == "gguf Q4_1"
+
+
+def test_files_that_may_not_be_read_are_told(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(ModelRejected, match=r"config\.json cannot be read: .*check the file's mode"):
         _ = ModelFolder(path=tmp_path).config
