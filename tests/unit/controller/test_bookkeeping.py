@@ -229,11 +229,11 @@ def test_a_final_task_leaves_the_cache() -> None:
 
 
 def test_a_spec_of_a_newer_version_is_a_problem_with_its_place() -> None:
-    found = read_task(body(spec={"steps": [{"name": "s", "forEach": "x"}]}))
+    found = read_task(body(spec={"steps": [{"name": "s", "forAll": "x"}]}))
 
     assert found is not None
     assert found.spec is None
-    assert found.problem == "Object contains unknown field `forEach` - at `spec.steps[0]`"
+    assert found.problem == "Object contains unknown field `forAll` - at `spec.steps[0]`"
 
 
 @pytest.mark.parametrize("odd", [{"metadata": 7}, {"metadata": {"name": 7}}, body(status={"phase": "Suspended"})])

@@ -130,6 +130,22 @@ async def test_a_missing_input_appears(server: FakeApiServer, plural: str, sourc
     assert [method for method, _ in server.writes] == ["PATCH", "POST", "PATCH"]
 
 
+async def test_what_a_fallback_needs_appears_piece_by_piece(server: FakeApiServer) -> None:
+    server.put("agentmodels", model("small", fallback=["big"]))
+    async with program(server):
+        server.put("agenttasks", asking("a", "small"))
+        no_model = await phase(server, "a", "Queued")
+        server.put("agentmodels", model("big", caBundle={"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}))
+        await server.until(lambda: server.get("agenttasks", "a")["status"]["reason"] == "MissingInput")
+        server.put("configmaps", {"metadata": {"name": "ca"}})
+        found = await ended(server, "a", seconds=2)
+
+    assert (no_model["reason"], found["phase"]) == ("UnknownModel", "Succeeded")
+    assert "a fallback of 'small'" in no_model["message"]
+    assert found["models"] == "small"
+    assert [method for method, _ in server.writes] == ["PATCH", "PATCH", "POST", "PATCH"]
+
+
 async def test_a_task_nobody_could_run_fails_in_one_write_without_a_pod(server: FakeApiServer) -> None:
     steps = [{"name": "a", "needs": ["b"], "exec": {"command": ["x"]}}, {"name": "b", "needs": ["a"], "exec": {"command": ["x"]}}]
     async with program(server):
