@@ -8,6 +8,7 @@ from agenttask_steps.chat import ChatStep
 from agenttask_steps.embed import EmbedStep
 from agenttask_steps.exec import ExecStep
 from agenttask_steps.fetch import FetchStep
+from agenttask_steps.git import GitStep
 from agenttask_steps.read import ReadStep
 from agenttask_steps.retrieve import RetrieveStep
 from agenttask_steps.write import WriteStep
@@ -24,4 +25,5 @@ def agenttask_step_kinds() -> Mapping[str, StepKindFactory]:
         "embed": EmbedStep,
         "retrieve": RetrieveStep,
         "fetch": FetchStep,
+        "git": GitStep,
     }

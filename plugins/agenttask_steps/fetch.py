@@ -20,6 +20,7 @@ from agenttask.plugin.step import StepContext, StepOutput
 from agenttask_steps.addresses import Lookup, checked_addresses, system_lookup
 from agenttask_steps.body import text_of, value_of
 from agenttask_steps.exchange import Asked, chunks, exchange
+from agenttask_steps.exclusive import held
 from agenttask_steps.handing_on import name_of
 from agenttask_steps.hosts import AllowedHosts, Target, target_of
 from agenttask_steps.mask import Mask
@@ -48,7 +49,7 @@ class FetchStep:
         asked = Asked(method=config.method, headers=request_headers(config, context.secrets), body=_body(config))
         if not config.path:
             return await self._fetch(target, asked, config, context)
-        async with context.locks.hold(context.files.writable(config.path)):
+        async with held(context.locks, {context.files.writable(config.path): config.path}, context.log):
             return await self._fetch(target, asked, config, context)
 
     async def _fetch(self, target: Target, asked: Asked, config: RenderedFetch, context: StepContext) -> StepOutput:

@@ -1,10 +1,13 @@
 """`read` and `write`."""
 
+import asyncio
+
 import pytest
 from tests.fakes.step_context import step_context
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import OutputTooLarge, StepFailed
+from agenttask.runner.locks import PathLocks
 from agenttask_steps.handing_on import name_of
 from agenttask_steps.read import ReadStep
 from agenttask_steps.rendered import RenderedRead, RenderedWrite
@@ -61,3 +64,13 @@ def test_files_are_called_as_the_task_calls_them(tmp_path, path, name):
     from pathlib import Path
 
     assert name_of(Path(path), Path("/real")) == name
+
+
+async def test_writing_waits_for_whoever_holds_the_path(tmp_path):
+    locks = PathLocks()
+    async with locks.hold(tmp_path.resolve()):
+        writing = asyncio.create_task(WriteStep().run(RenderedWrite(path="a", content="x"), step_context(tmp_path, locks=locks)))
+        await asyncio.sleep(0.05)
+        assert not (tmp_path / "a").exists()
+    await asyncio.wait_for(writing, 30)
+    assert (tmp_path / "a").read_text() == "x"
