@@ -50,6 +50,8 @@ class Strays:
             if name.isdigit():
                 try:
                     environment = (self._proc / name / "environ").read_bytes()
+                except ProcessLookupError:  # what newer kernels say of a zombie
+                    environment = b""
                 except OSError:  # gone, or somebody else's
                     continue
                 if self._needle in environment:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,13 @@ class Pod:
         self.process: subprocess.Popen[str] | None = None
 
     def start(
-        self, *steps: dict[str, Any], raw: str | None = None, user: int | None = None, variables: dict[str, str] | None = None
+        self,
+        *steps: dict[str, Any],
+        raw: str | None = None,
+        variables: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "agenttask.runner.main"),
     ) -> None:
-        """Start the runner on a document of these steps."""
+        """Start the runner on a document of these steps; `program` is what Python is given."""
         named = [{"name": f"s{index}", **step} for index, step in enumerate(steps)]
         document = {"version": 1, "task": {"name": "demo", "namespace": "n", "uid": "u"}, "attempt": 3, "spec": {"steps": named}}
         (self.root / "document.json").write_text(json.dumps(document) if raw is None else raw)
@@ -103,12 +107,11 @@ class Pod:
             **(variables or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agenttask.runner.main"],
+            [sys.executable, *program],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environ,
-            user=user,
             cwd=self.root / "workspace",
         )
 
