@@ -1,6 +1,5 @@
 """One task run in this process with fake step kinds, for tests of how steps run."""
 
-import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ import msgspec
 
 from agenttask.api.document import TaskDocument
 from agenttask.api.report import Report
-from agenttask.plugin.step import StepContext, StepOutput
+from agenttask.domain.graph import StepGraph
+from agenttask.plugin.step import StepContext
+from agenttask.runner.keeping import Keeper
 from agenttask.runner.observer import NullObserver, Observer
 from agenttask.runner.places import places
 from agenttask.runner.run import Outcome, Station, TaskRun
@@ -42,8 +43,8 @@ class Stage:
         for name in ("workspace", "scratch"):
             (folder / name).mkdir(exist_ok=True)
 
-    def make(self, found: TaskDocument, observer: Observer | None = None, rng: Callable[[], float] = random.random) -> TaskRun:
-        """A run that has not started."""
+    def make(self, found: TaskDocument, observer: Observer | None = None, *, keeper: Keeper | None = None) -> TaskRun:
+        """A run that has not started; there is no chance in its pauses."""
         station = Station(
             plugins=plugins(kinds={name: FunctionKind(kind) for name, kind in self._kinds.items()}),
             settings=RunnerSettings(max_concurrent_steps=found.spec.execution.max_concurrent_steps),
@@ -53,21 +54,27 @@ class Stage:
             observer=observer or NullObserver(),
             channel=self.channel,
             log=lambda about, message: self.lines.append(f"{about}: {message}"),
-            rng=rng,
+            rng=lambda: 0.0,
         )
-        return TaskRun(found, station)
+        return TaskRun(found, station) if keeper is None else _Kept(found, station, keeper)
 
     async def run(self, found: TaskDocument, observer: Observer | None = None) -> Outcome:
-        """Run it to its end, with no chance in its pauses."""
-        async with self.make(found, observer, lambda: 0.0) as run:
+        """Run it to its end."""
+        async with self.make(found, observer) as run:
             return await run.execute()
+
+
+class _Kept(TaskRun):
+    """A run whose finished work goes to, and comes from, a keeper of the test's."""
+
+    def __init__(self, found: TaskDocument, station: Station, keeper: Keeper) -> None:
+        super().__init__(found, station)
+        self._given = keeper
+
+    async def _checkpointing(self, graph: StepGraph) -> Any:
+        return self._given
 
 
 def codes(report: Report) -> str:
     """The steps' states in one word."""
     return "".join(each.code for each in report.steps)
-
-
-def said(output: StepOutput) -> str:
-    """Its text, or its error's message."""
-    return output.text if output.error is None else output.error.message

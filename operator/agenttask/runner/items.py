@@ -21,6 +21,8 @@ async def run_items(positions: Iterable[int], *, parallelism: int, run: Callable
 
     async def worker() -> None:
         for position in left:  # shared: each worker takes the next one
+            if late:
+                return
             try:
                 await run(position)
             except NoTimeLeft as error:

@@ -43,28 +43,3 @@ class Keeper(Protocol):
     def item_ended(self, index: int, place: int, item: Any, output: StepOutput, files: tuple[KeptFile, ...] | None = None) -> None:
         """One item has succeeded."""
         ...
-
-
-class KeepsNothing:
-    """Every attempt starts from nothing."""
-
-    async def take_over(self, index: int) -> TakenOver | None:  # noqa: ARG002 - the port's signature
-        """Nothing."""
-        return None
-
-    async def take_over_item(self, index: int, place: int, item: Any) -> StepOutput | None:  # noqa: ARG002 - the port's signature
-        """Nothing."""
-        return None
-
-    async def keep_files(self, patterns: Sequence[str]) -> tuple[KeptFile, ...] | None:  # noqa: ARG002 - the port's signature
-        """Nothing."""
-        return None
-
-    def step_ended(self, index: int, output: StepOutput, files: tuple[KeptFile, ...] | None = None) -> None:
-        """Nothing."""
-
-    def step_skipped(self, index: int, why: str) -> None:
-        """Nothing."""
-
-    def item_ended(self, index: int, place: int, item: Any, output: StepOutput, files: tuple[KeptFile, ...] | None = None) -> None:
-        """Nothing."""

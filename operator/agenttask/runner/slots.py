@@ -1,8 +1,8 @@
 """How much of a task runs at once: a slot for each running step and each running item of `forEach`.
 
 One place counts the task's slots and those of each kind, and gives both at once: whoever waits holds nothing, so steps
-and items cannot wait for each other. Who goes first: the higher priority; among equals the step that has fewest running, so
-that a long list does not keep a short step waiting; then the order of the spec, and of the list.
+and items cannot wait for each other. Who goes first: the higher priority; among equals the step that has had fewest turns since
+it came, so that a long list does not keep a short step waiting; then the order of the spec, and of the list.
 """
 
 import asyncio
@@ -29,8 +29,12 @@ class Slots:
     def __init__(self, limit: int, by_kind: Mapping[str, int]) -> None:
         self._limit = limit
         self._by_kind = by_kind
-        self._running: Counter[int] = Counter()
         self._kinds: Counter[str] = Counter()
+        """Slots that are given, by kind."""
+        self._turns: dict[int, int] = {}
+        """Which turn is a step's next one; whoever comes late begins at `_turn`, and has no arrears."""
+        self._turn = 0
+        self._planned = False
         self._waiting: dict[Claim, deque[asyncio.Future[None]]] = {}
         self._closed: AgentTaskError | None = None
         self._closing = asyncio.Event()
@@ -78,29 +82,41 @@ class Slots:
         if self._closed is not None:
             raise self._closed
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(claim, deque()).append(ticket)
+        queue = self._waiting.setdefault(claim, deque())
+        if not _live(queue):
+            self._turns[claim.index] = max(self._turns.get(claim.index, 0), self._turn)
+        queue.append(ticket)
         self._wake()
         try:
             await ticket
-        except asyncio.CancelledError:
-            if ticket.done() and not ticket.cancelled() and ticket.exception() is None:  # given, and cancelled before it was used
+            if self._closed is not None:
+                raise self._closed
+        except (asyncio.CancelledError, AgentTaskError):
+            if ticket.done() and not ticket.cancelled() and ticket.exception() is None:  # given, and not to be used any more
                 self._give(claim)
             raise
 
     def _give(self, claim: Claim) -> None:
-        self._running[claim.index] -= 1
         self._kinds[claim.kind] -= 1
         self._wake()
 
     def _wake(self) -> None:
+        """Give what is free, once everybody who comes in this turn of the loop is there, and whoever fails in it has closed."""
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._grant)
+
+    def _grant(self) -> None:
         """Give free slots to those who go first among the kinds that have room."""
-        while self._running.total() < self._limit:
+        self._planned = False
+        while self._kinds.total() < self._limit:
             able = [claim for claim, queue in self._waiting.items() if self._has_room(claim.kind) and _live(queue)]
             if not able:
                 return
-            claim = min(able, key=lambda each: (-each.priority, self._running[each.index], each.index))
+            claim = min(able, key=lambda each: (-each.priority, self._turns[each.index], each.index))
             ticket = self._waiting[claim].popleft()
-            self._running[claim.index] += 1
+            self._turn = max(self._turn, self._turns[claim.index])
+            self._turns[claim.index] += 1
             self._kinds[claim.kind] += 1
             ticket.set_result(None)
 

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from agenttask.api.checkpoint import KeptFile
-from agenttask.api.errors import AgentTaskError, NoTimeLeft
+from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.expressions import condition, items
@@ -65,11 +65,17 @@ class Steps(Struct, kw_only=True):
                     output = await OneStep(steps=self, index=index, step=step, needed=needed).run()
             except AgentTaskError as error:
                 if not step.continue_on_error or isinstance(error, NoTimeLeft):
+                    self.over(step, error)
                     raise
                 self.telling.tolerated(index, error)
                 output = StepOutput(error=as_step_error(error))
                 self.keeper.step_ended(index, output)
         self.outputs[step.name] = output
+
+    def over(self, step: Step, error: AgentTaskError) -> None:
+        """The task ends with this error: nothing starts from this very moment, before anybody is cancelled."""
+        if not isinstance(error, NoTimeLeft):
+            self.slots.close(Interrupted(f"cancelled because step {step.name!r} failed"))
 
 
 class OneStep:
@@ -113,6 +119,7 @@ class OneStep:
                 raise
             except AgentTaskError as error:
                 if not self._step.continue_on_error:
+                    self._all.over(self._step, error)
                     raise located(error, f"item {place + 1} of {len(found)}") from error
                 output = StepOutput(error=as_step_error(error))
             gathered.put(place, output)
