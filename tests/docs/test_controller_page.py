@@ -9,7 +9,7 @@ import pytest
 from agenttask.controller.settings import Settings, read_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "controller.md").read_text()
-ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE.partition("\n## ")[0], re.MULTILINE))
 FIELDS = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
 
 
