@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from agenttask.api.constants import MAX_REPORT_BYTES
 from agenttask.api.reasons import Reason
@@ -58,6 +59,41 @@ def test_step_messages_give_way_before_the_report_does_not_fit() -> None:
     assert [step.message for step in report.steps] == [""] * 64
 
 
+def test_tries_and_items_give_way_where_messages_are_not_enough() -> None:
+    steps = tuple(StepReport(index, "F", 10**9, 10**9, "m", 10**6, 10**4, 10**4) for index in range(64))
+    error = ErrorReport(reason=Reason.STEP_FAILED, message="e" * 1024)
+    report = decode(encode(Report(steps=steps, error=error)))
+    assert report.error == error
+    assert report.steps == tuple(StepReport(index, "F", 10**9, 10**9) for index in range(64))
+
+
+def test_tries_items_and_cost_survive_the_channel() -> None:
+    report = Report(steps=(StepReport(0, "S", 0, 12, "", 4, 3, 5),), usage=UsageReport(1, 2, 3, "0.0123 USD"))
+    assert decode(encode(report)) == report
+
+
+def test_reports_of_older_and_newer_runners_are_read() -> None:
+    def framed(payload: bytes) -> bytes:
+        return b"%05d\n" % len(payload) + payload
+
+    older = decode(framed(b'{"s":[[0,"S",0,12,"note"]],"u":[1,2,3]}'))
+    assert (older.steps, older.usage) == ((StepReport(0, "S", 0, 12, "note"),), UsageReport(1, 2, 3))
+    newer = decode(framed(b'{"s":[[0,"S",0,12,"note",4,3,5,"more"]],"u":[1,2,3,"1 USD",9],"x":1}'))
+    assert (newer.steps, newer.usage) == ((StepReport(0, "S", 0, 12, "note", 4, 3, 5),), UsageReport(1, 2, 3, "1 USD"))
+
+
+def test_a_runner_before_items_is_read_by_this_one_and_reads_what_it_writes() -> None:
+    class OldStep(Struct, frozen=True, array_like=True):
+        index: int
+        code: str
+        started_ms: int = 0
+        duration_ms: int = 0
+        message: str = ""
+
+    raw = msgspec.json.encode(StepReport(3, "S", 1, 2, "m", 4, 5, 6))
+    assert msgspec.json.decode(raw, type=OldStep) == OldStep(3, "S", 1, 2, "m")
+
+
 @pytest.mark.parametrize(
     ("message", "problem"),
     [
@@ -68,6 +104,8 @@ def test_step_messages_give_way_before_the_report_does_not_fit() -> None:
         pytest.param('00007\n{"v":9}', "report version 9, this controller reads 1", id="newer version"),
         pytest.param('00018\n{"s":[[64,"S",0]]}', "<= 63", id="step out of bounds"),
         pytest.param('00017\n{"u":[-1, 0, 0] }', ">= 0", id="negative usage"),
+        pytest.param('00033\n{"s":[[0,"S",0,0,"",-1,9999999]]}', ">= 0", id="negative tries"),
+        pytest.param('00032\n{"s":[[0,"S",0,0,"",1,9999999]]}', "<= 1000000", id="too many items"),
     ],
 )
 def test_what_is_no_report_is_told(message: str, problem: str) -> None:

@@ -8,10 +8,10 @@ from tests.fakes.span_list import SpanList
 
 from agenttask.api.document import ModelDocument, TaskDocument, TaskRef
 from agenttask.api.errors import Interrupted, ModelUnavailable, StepFailed
-from agenttask.api.steps import Chat, Exec, Step
+from agenttask.api.steps import Chat, Exec, Step, StepRetry
 from agenttask.api.task import AgentTaskSpec
 from agenttask.plugin.llm import Usage
-from agenttask.runner.tracing import Tracing
+from agenttask.runner.tracing import MAX_ITEM_SPANS, Tracing
 from agenttask.telemetry.ids import parse_traceparent, span_id, span_ref, trace_id
 from agenttask.telemetry.span import FinishedSpan, SpanKind
 
@@ -214,3 +214,58 @@ async def test_a_request_to_a_model_carries_the_call_as_its_parent(tracing):
         await session.get(url)
     await runner.cleanup()
     assert seen == [None, span_ref(UID, 2, "call/1")]
+
+
+EACH = Step(name="each", for_each="{{ x }}", retry=StepRetry(limit=2), exec=Exec(command=("agent", "{{ item }}")))
+
+
+def test_items_are_spans_below_their_step_and_their_calls_below_them(tracing, spans):
+    tracing.run_started(DOCUMENT)
+    tracing.step_started(0, EACH)
+    for item in range(2):
+        tracing.item_started(0, EACH, item, 2)
+        call(tracing, item, step="each")
+        tracing.try_failed(0, EACH, item, tries=1, error=StepFailed(CANARY), pause=1.0)
+        tracing.item_ended(0, EACH, item, 2, seconds=1, error=StepFailed(CANARY) if item else None)
+    assert tracing.current() == span_ref(UID, 2, "step/each")
+    tracing.step_ended(0, EACH, seconds=9, error=None)
+    found = {span.ref: span for span in spans.spans}
+    for item in range(2):
+        own = span_ref(UID, 2, f"step/each/item/{item}")
+        assert found[span_ref(UID, 2, f"call/{item}")].parent == own
+        assert (found[own].parent, found[own].name, found[own].error) == (
+            span_ref(UID, 2, "step/each"),
+            "item exec",
+            "StepFailed" if item else None,
+        )
+        assert found[own].attributes == {"agenttask.step.name": "each", "agenttask.item.index": item}
+    assert found[span_ref(UID, 2, "step/each")].attributes == {
+        "agenttask.step.name": "each",
+        "agenttask.step.kind": "exec",
+        "agenttask.step.items": 2,
+        "agenttask.step.retries": 2,
+    }
+    assert CANARY not in repr(spans.spans)
+
+
+def test_beyond_a_hundred_items_are_counted_only(tracing, spans):
+    tracing.run_started(DOCUMENT)
+    tracing.step_started(0, EACH)
+    for item in range(300):
+        tracing.item_started(0, EACH, item, 300)
+        tracing.item_ended(0, EACH, item, 300, seconds=1, error=None)
+    call(tracing, 1, step="each")
+    tracing.step_ended(0, EACH, seconds=9, error=None)
+    assert [span.name for span in spans.spans].count("item exec") == MAX_ITEM_SPANS
+    assert spans.spans[-2].parent == span_ref(UID, 2, "step/each")
+    assert spans.spans[-1].attributes["agenttask.step.items"] == 300
+
+
+async def test_calls_that_run_at_once_in_one_step_are_siblings(tracing, spans):
+    tracing.run_started(DOCUMENT)
+    tracing.step_started(0, STEPS[0])
+    tracing.model_call_started(1, "ask", MODEL, "chat", max_tokens=None)
+    tracing.model_call_started(2, "ask", MODEL, "chat", max_tokens=None)
+    for number in (1, 2):
+        tracing.model_call_ended(number, seconds=0, usage=Usage(), finish_reason=None, answered_by="", error=None)
+    assert [span.parent for span in spans.spans] == [ASK, ASK]
