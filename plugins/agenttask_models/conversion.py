@@ -20,7 +20,7 @@ _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 def ready_folder(found: ModelFolder, cache: Path) -> ModelFolder:
     """The folder itself, or its GGUF file converted into `cache`, where it is found the next time; blocking."""
     target = converted_folder(found, cache)
-    if not target.config_file.is_file():
+    if found.gguf is not None and not target.config_file.is_file():
         convert(found, target.path)
     return target
 
