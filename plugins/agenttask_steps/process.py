@@ -74,6 +74,10 @@ class ProcessGroup:
                 )
             except OSError as error:
                 raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {error.strerror or error}") from error
+        try:
+            self._descriptor: int | None = os.pidfd_open(self._process.pid)  # open to the end: strays.py spares who is waited for
+        except OSError:  # an old sandboxed kernel, or no descriptor left
+            self._descriptor = None
 
     async def connect(self, stdout: asyncio.Protocol, stderr: asyncio.Protocol) -> None:
         """Give what it prints to two protocols.
@@ -95,21 +99,22 @@ class ProcessGroup:
         for pipe in (self._process.stdout, self._process.stderr)[len(self._pipes) :]:  # those that no transport has
             if pipe is not None:
                 pipe.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     async def exited(self) -> int:
         """Wait until the command itself ends; its status as `subprocess` tells it (negative: a signal). It stays unreaped."""
-        with contextlib.ExitStack() as stack:
-            ended = asyncio.Event()
-            try:
-                descriptor = os.pidfd_open(self._process.pid)
-            except OSError:  # an old sandboxed kernel
-                while (status := self._peek()) is None:  # noqa: ASYNC110 - a process sets no event
-                    await asyncio.sleep(_LOOK_SLOWLY_SECONDS)
-                return status
-            stack.callback(os.close, descriptor)
-            self._loop.add_reader(descriptor, ended.set)
-            stack.callback(self._loop.remove_reader, descriptor)
+        if self._descriptor is None:
+            while (status := self._peek()) is None:  # noqa: ASYNC110 - a process sets no event
+                await asyncio.sleep(_LOOK_SLOWLY_SECONDS)
+            return status
+        ended = asyncio.Event()
+        self._loop.add_reader(self._descriptor, ended.set)
+        try:
             await ended.wait()
+        finally:
+            self._loop.remove_reader(self._descriptor)
         status = self._peek()
         assert status is not None, "the pidfd is readable, so the process has ended"
         return status

@@ -25,12 +25,13 @@ class Strays:
         self._needle = f"{MARK}={mark}".encode()
         self._proc = proc
         self._told: set[int] = set()
+        self._zombies: set[int] = set()
 
     async def end(self, *, hurry: Callable[[], bool], kill_at: float, give_up_at: float) -> None:
         """TERM to each, KILL to those that live at `kill_at` or when `hurry()`; times are the loop's."""
         now = asyncio.get_running_loop().time
         pause = _PAUSE_SECONDS
-        while found := await asyncio.to_thread(self.found):
+        while (found := await asyncio.to_thread(self.found)) or self._zombies:
             kill = hurry() or now() >= kill_at
             for pid in found:
                 if kill or pid not in self._told:
@@ -43,8 +44,9 @@ class Strays:
         self._reap()
 
     def found(self) -> list[int]:
-        """Those that live. Zombies that were adopted, and that no other part of the runner waits for, are reaped on the way."""
+        """Those that live. Zombies that were adopted are reaped on the way."""
         self._reap()
+        zombies = set()
         found = []
         for name in os.listdir(self._proc):  # noqa: PTH208 - twice as fast, and this is a loop over all processes
             if name.isdigit():
@@ -56,8 +58,9 @@ class Strays:
                     continue
                 if self._needle in environment:
                     found.append(int(name))
-                elif not environment:
-                    self._reap_adopted(name)
+                elif not environment and self._is_our_zombie(name):
+                    zombies.add(int(name))
+        self._zombies = zombies and self._adopted(zombies)
         return found
 
     def _signal(self, pid: int, number: signal.Signals) -> None:
@@ -77,9 +80,21 @@ class Strays:
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     self._told.discard(pid)  # the number is free for others
 
-    def _reap_adopted(self, name: str) -> None:
-        """A zombie child of ours in a session that is neither ours nor its own: what we start ourselves never is."""
+    def _is_our_zombie(self, name: str) -> bool:
+        """Whether it is an ended child in a session that is not ours: every command leads one, and so do the halves of a daemon."""
         with contextlib.suppress(OSError, ValueError):
             state, parent, _, session = (self._proc / name / "stat").read_text().rpartition(")")[2].split()[:4]
-            if state == "Z" and int(parent) == os.getpid() and int(session) not in (os.getsid(0), int(name)):
-                os.waitpid(int(name), os.WNOHANG)
+            return state == "Z" and int(parent) == os.getpid() and int(session) != os.getsid(0)
+        return False
+
+    def _adopted(self, zombies: set[int]) -> set[int]:
+        """Reap those that are for the second time there and that nobody here has a descriptor of; the new ones are given back."""
+        waited_for = set()
+        for entry in (self._proc / "self" / "fdinfo").iterdir():
+            with contextlib.suppress(OSError):
+                waited_for.update(int(line[4:]) for line in entry.read_text().splitlines() if line.startswith("Pid:"))
+        free = zombies - waited_for
+        for pid in free & self._zombies:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return free - self._zombies

@@ -44,6 +44,10 @@ def daemon(path: Path, mark: str, seconds: float = 600) -> int:
     return int(path.read_text())
 
 
+def started(*command: str, **options: bool) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, **options)
+
+
 def state(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -75,13 +79,18 @@ async def test_it_gives_up_in_time(tmp_path: Path, adopting: None):
     assert state(pid) == "gone"
 
 
-def test_zombies_that_were_adopted_are_reaped_and_those_of_others_left(tmp_path: Path, adopting: None):
+async def test_zombies_that_were_adopted_are_reaped_and_those_that_are_waited_for_left(tmp_path: Path, adopting: None):
     orphan = daemon(tmp_path / "pid", "one", 0)
-    with subprocess.Popen(["true"]) as ours, subprocess.Popen(["true"], start_new_session=True) as leader:
-        while {state(pid) for pid in (orphan, ours.pid, leader.pid)} != {"Z"}:
-            time.sleep(0.01)
-        assert Strays("another").found() == []
-        assert (state(orphan), state(ours.pid), state(leader.pid)) == ("gone", "Z", "Z")
+    ours, leader = started("true"), started("true", start_new_session=True)
+    waited_for = os.pidfd_open(leader.pid)
+    while {state(pid) for pid in (orphan, ours.pid, leader.pid)} != {"Z"}:  # noqa: ASYNC110 - a process sets no event
+        await asyncio.sleep(0.01)
+    await end(Strays("another"), kill_after=600)
+    assert (state(orphan), state(ours.pid), state(leader.pid)) == ("gone", "Z", "Z")
+    os.close(waited_for)
+    assert (ours.wait(), leader.wait()) == (0, 0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - does not wait
 
 
 def test_a_number_that_belongs_to_others_by_now_is_not_signalled():
