@@ -16,6 +16,8 @@ _RESERVED_NAMES: Final = ("TRACEPARENT", "TRACESTATE")
 _POD_PREFIXES: Final = (*_RESERVED_PREFIXES, "GLIBC_", "KUBERNETES_", "OTEL_", "PYTHON", "SSL")
 _POD_NAMES: Final = (*_RESERVED_NAMES, "GCONV_PATH", "HOME", "PATH")
 """What would change the runner itself; a command of an `exec` step may have its own."""
+_POD_ALLOWED: Final = ("AGENTTASK_DEBUG",)
+"""Settings of the runner that a task may choose: it only says more in the log, and no content."""
 
 
 def check_exec(env: Sequence[ExecEnvVar], field: str) -> None:
@@ -37,14 +39,14 @@ def check_pod(env: Sequence[EnvVar], field: str) -> None:
     Raises:
         InvalidTask: with the path of the entry.
     """
-    _names([variable.name for variable in env], field, _POD_PREFIXES, _POD_NAMES)
+    _names([variable.name for variable in env], field, _POD_PREFIXES, _POD_NAMES, allowed=_POD_ALLOWED)
 
 
-def _names(given: Sequence[str], field: str, prefixes: tuple[str, ...], names: tuple[str, ...]) -> None:
+def _names(given: Sequence[str], field: str, prefixes: tuple[str, ...], names: tuple[str, ...], *, allowed: tuple[str, ...] = ()) -> None:
     seen: dict[str, int] = {}
     for index, name in enumerate(given):
         where = f"{field}[{index}].name"
-        if name.startswith(prefixes) or name in names:
+        if name not in allowed and (name.startswith(prefixes) or name in names):
             reserved = ", ".join([f"{prefix}*" for prefix in prefixes] + list(names))
             raise InvalidTask(where, f"{quoted(name)} is reserved, as are {reserved}; choose another name")
         if name in seen:

@@ -5,11 +5,12 @@ every case the termination message has the report; the exit code is for people a
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,20 +24,28 @@ from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, Unkno
 from agenttask.api.report import ErrorReport, Report
 from agenttask.plugin.registry import Plugins, load
 from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.checkpoint_store import FileStore
 from agenttask.runner.credentials import Credentials
+from agenttask.runner.debug import leak_report, traced_memory
 from agenttask.runner.descendants import kill_descendants
 from agenttask.runner.devices import visible_accelerators
+from agenttask.runner.gpu_memory import nvidia_probe
+from agenttask.runner.library_log import library_log
 from agenttask.runner.log import Log
+from agenttask.runner.log_queue import QueuedStream
 from agenttask.runner.observer import Observer, Observers
 from agenttask.runner.places import places
+from agenttask.runner.resources import ResourceMonitor, ResourceObserver
 from agenttask.runner.run import Station, TaskRun
-from agenttask.runner.settings import RunnerSettings, read_settings
+from agenttask.runner.settings import read_settings
 from agenttask.runner.stop import EXIT_STOPPED, Stop, leave_at_once
 from agenttask.runner.termination import TerminationFile
 from agenttask.runner.tracing import Tracing
+from agenttask.runner.usage_probe import UsageProbe
 from agenttask.telemetry.setup import configure
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_BROKEN = 0, 1, 2
+_LAST_WORDS_SECONDS = 1.0
 _TENSOR_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -48,6 +57,8 @@ class Layout(Struct, frozen=True, kw_only=True):
     workspace: Path
     inputs: Path
     scratch: Path
+    checkpoint: Path | None
+    """None: this attempt takes over nothing and leaves nothing."""
 
 
 class _Attempt(Struct):
@@ -62,21 +73,32 @@ def layout(environ: Mapping[str, str]) -> Layout:
         workspace=Path(environ.get("AGENTTASK_WORKSPACE", WORKSPACE_PATH)),
         inputs=Path(environ.get("AGENTTASK_INPUTS", INPUTS_PATH)),
         scratch=Path(environ.get("AGENTTASK_SCRATCH", SCRATCH_PATH)),
+        checkpoint=Path(environ["AGENTTASK_CHECKPOINT"]) if environ.get("AGENTTASK_CHECKPOINT") else None,
     )
 
 
 def run_document(credentials: Credentials, environ: MutableMapping[str, str]) -> int:
     """Run the pod's task; the exit code."""
     paths = layout(environ)
-    log = Log(sys.stdout, time.time)
+    stream = QueuedStream(sys.stdout)
+    log = Log(stream, time.time)
     channel = TerminationFile(paths.termination)
     try:
-        return _run(paths, credentials, environ, log, channel)
+        with library_log(log.line):
+            return _run(paths, credentials, environ, log, channel, stream)
     finally:
         channel.close()
+        stream.close()
 
 
-def _run(paths: Layout, credentials: Credentials, environ: MutableMapping[str, str], log: Log, channel: TerminationFile) -> int:
+def _run(
+    paths: Layout,
+    credentials: Credentials,
+    environ: MutableMapping[str, str],
+    log: Log,
+    channel: TerminationFile,
+    stream: QueuedStream,
+) -> int:
     raw = b""
     try:
         raw = _read(paths.document)
@@ -102,34 +124,52 @@ def _run(paths: Layout, credentials: Credentials, environ: MutableMapping[str, s
         observer=Observers(observers),
         channel=channel,
         log=log.line,
+        checkpoint=None if paths.checkpoint is None else FileStore(paths.checkpoint),
+        version=version("agenttask"),
         http_traces=() if tracing is None else (tracing.http_trace(),),
         step_environment=dict if tracing is None else tracing.step_environment,
     )
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(document, station, settings))
+        with (
+            traced_memory(log.line) if settings.debug else contextlib.nullcontext(),
+            asyncio.Runner(debug=settings.debug or None, loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(serve(document, station, leave=lambda: _leave(stream)))
     finally:
         if telemetry is not None:
             telemetry.close()
 
 
-async def serve(document: TaskDocument, station: Station, settings: RunnerSettings) -> int:
-    """Run the task until its end or SIGTERM; the exit code."""
-    async with TaskRun(document, station) as run:
+async def serve(document: TaskDocument, station: Station, *, leave: Callable[[], None], observers: Sequence[ResourceObserver] = ()) -> int:
+    """Run the task until its end or SIGTERM; the exit code. `leave` ends the process where there is no time left."""
+    settings = station.settings
+    probe = UsageProbe(gpu=nvidia_probe(station.accelerators))
+    async with (
+        leak_report(station.log) if settings.debug else contextlib.nullcontext(),
+        TaskRun(document, station) as run,
+        ResourceMonitor(probe, cpus=settings.cpus, state=lambda: run.threading_state, observers=observers) as monitor,
+    ):
         stop = Stop(
             grace_seconds=settings.grace_seconds,
-            ask=lambda: run.stop("the runner was stopped (SIGTERM)"),
+            ask=lambda: run.stop_within("the runner was stopped (SIGTERM)", settings.patience_seconds),
             give_up=lambda: station.channel.write(run.interrupted()),
-            leave=leave_at_once,
+            leave=leave,
         )
         stop.listen(asyncio.get_running_loop())
         outcome = await run.execute()
+        station.log("resources", await monitor.summary())
     # A command that left its process group may write to the message until it is killed; the last word is the runner's.
     kill_descendants(os.getpid())
     station.channel.write(outcome.report)
     if outcome.error is None:
         return EXIT_SUCCEEDED
     return EXIT_STOPPED if stop.requested and isinstance(outcome.error, Interrupted) else EXIT_FAILED
+
+
+def _leave(stream: QueuedStream) -> None:
+    """What was said is out, if its reader takes it; then the process is gone."""
+    stream.close(seconds=_LAST_WORDS_SECONDS)
+    leave_at_once()
 
 
 def _read(path: Path) -> bytes:

@@ -159,9 +159,9 @@ async def _load(store: CheckpointStore, *, task: str, spec: str) -> Checkpoint |
 
 def _told(earlier: Checkpoint, plan: ResumePlan) -> str:
     items = sum(map(len, plan.items.values()))
-    again = f", {len(plan.again)} finished ones run again for their files or outputs" if plan.again else ""
-    more = f" and {items} items" if items else ""
-    return f"of attempt {earlier.attempt} (runner {earlier.runner}): {len(plan.taken)} steps{more} are taken over{again}"
+    more = f", items of unfinished ones: {items}" if items else ""
+    again = f", to run again for their files or outputs: {len(plan.again)}" if plan.again else ""
+    return f"of attempt {earlier.attempt} (runner {earlier.runner}); steps taken over: {len(plan.taken)}{more}{again}"
 
 
 def _digest(item: Any) -> str | None:

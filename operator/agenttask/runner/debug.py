@@ -4,6 +4,7 @@ It costs: allocations are traced, and every task remembers where it was made. Fo
 """
 
 import asyncio
+import math
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -39,11 +40,15 @@ def traced_memory(log: Line) -> Iterator[None]:
 @asynccontextmanager
 async def leak_report(log: Line) -> AsyncIterator[None]:
     """Tell at the end what was opened inside and is still there; around all that a run makes and ends."""
-    asyncio.get_running_loop().slow_callback_duration = SLOW_CALLBACK_SECONDS
+    loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = math.inf  # looking is slow itself
     before = leaks.look()
+    await asyncio.sleep(0)
+    loop.slow_callback_duration = SLOW_CALLBACK_SECONDS
     try:
         yield
     finally:
         await asyncio.sleep(0)  # what was closed a moment ago is called back
+        loop.slow_callback_duration = math.inf
         for line in leaks.lines(leaks.left_open(before, leaks.look())):
             log("leaks", line)

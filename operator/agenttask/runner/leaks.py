@@ -13,13 +13,14 @@ import threading
 import traceback
 import tracemalloc
 from collections.abc import Iterable, Mapping, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import aiohttp
 import psutil
 from msgspec import Struct
 
-_EXECUTOR_THREADS: Final = "asyncio_"
+_EXECUTOR_THREADS: Final = ("asyncio_", "uvloop_")
 """The loop's own threads stay until the loop ends."""
 _FRAMES: Final = 3
 
@@ -97,7 +98,7 @@ def _traced(frames: Any) -> str:
     if not frames:
         return ""
     own = os.path.dirname(asyncio.__file__)  # noqa: PTH120 - compared with names of frames
-    kept = [frame for frame in traceback.StackSummary.from_list(list(frames)) if not frame.filename.startswith(own)]
+    kept = [frame for frame in frames if not frame.filename.startswith(own)]
     return _shown("made at", [(frame.filename, frame.lineno) for frame in kept])
 
 
@@ -110,7 +111,12 @@ def _allocated(thing: object) -> str:
 def _running(thread: threading.Thread) -> str:
     """What a thread is at: nothing remembers where it was made."""
     frame = None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001 - documented, for debuggers
-    return "" if frame is None else _shown("now at", [(each.filename, each.lineno) for each in traceback.extract_stack(frame)])
+    return "" if frame is None else _shown("now at", _stack(frame))
+
+
+def _stack(frame: FrameType) -> Sequence[tuple[str, int | None]]:
+    """The outermost first; without the source lines, which would be read from disk."""
+    return [(each.f_code.co_filename, line) for each, line in traceback.walk_stack(frame)][::-1]
 
 
 def _shown(how: str, frames: Sequence[tuple[str, int | None]]) -> str:

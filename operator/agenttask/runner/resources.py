@@ -82,7 +82,7 @@ class ResourceMonitor:
 
     def __init__(
         self,
-        probe: Callable[[], Reading],
+        probe: Callable[[], Reading | None],
         *,
         cpus: int,
         state: Callable[[], ThreadingState] = ThreadingState,
@@ -104,7 +104,9 @@ class ResourceMonitor:
 
     async def __aenter__(self) -> Self:
         self._lag.start()
-        self._first = self._last = (self._clock(), await asyncio.to_thread(self._probe))
+        reading = await asyncio.to_thread(self._probe)
+        if reading is not None:
+            self._first = self._last = (self._clock(), reading)
         self._task = asyncio.create_task(self._run(), name="resources")
         return self
 
@@ -115,9 +117,11 @@ class ResourceMonitor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def sample(self) -> ResourceSample:
-        """Take one now."""
-        before, (now, reading) = self._last, (self._clock(), await asyncio.to_thread(self._probe))
+    async def sample(self) -> ResourceSample | None:
+        """Take one now; None where the probe has nothing to tell."""
+        before, now, reading = self._last, self._clock(), await asyncio.to_thread(self._probe)
+        if reading is None:
+            return None
         lag, state = self._lag.recent(), self._state()
         sample = ResourceSample(
             cpu_percent=self._cpu_percent(before, (now, reading)),
@@ -145,8 +149,8 @@ class ResourceMonitor:
     async def summary(self) -> str:
         """Means and peaks since the beginning, for the log; takes a last sample."""
         await self.sample()
-        assert self._first is not None
-        assert self._last is not None
+        if self._first is None or self._last is None:
+            return "not known: the system told nothing"
         cpu, memory, gpu, share = (self._of(name) for name in ("cpu_percent", "memory_bytes", "gpu_memory_bytes", "memory_percent"))
         lag = self._lag.whole
         parts = [

@@ -38,8 +38,14 @@ class UsageProbe:
         self._cgroup_memory = limit is not None and memory_used(root) is not None
         self._cgroup_cpu = has_quota(root) and cpu_seconds(root) is not None
 
-    def __call__(self) -> Reading:
-        """One look."""
+    def __call__(self) -> Reading | None:
+        """One look; None where it cannot be taken, as when no file can be opened any more."""
+        try:
+            return self._look()
+        except (OSError, psutil.Error):
+            return None
+
+    def _look(self) -> Reading:
         children = self._process.children(recursive=True)
         with self._process.oneshot():
             seconds = cpu_seconds(self._root) if self._cgroup_cpu else None

@@ -15,7 +15,7 @@ import pytest
 from agenttask.api.report import MalformedReport, Report, decode
 
 PLUGIN = '''
-import asyncio, os, subprocess
+import asyncio, os, subprocess, time
 from agenttask.plugin.hookspecs import hookimpl
 from agenttask.plugin.step import StepOutput
 
@@ -35,6 +35,12 @@ async def sleep(config, context):
     path = context.files.writable("sleeping")
     path.write_text("")
     await asyncio.sleep(config["seconds"])
+    return StepOutput()
+
+
+async def block(config, context):
+    """Holds up the event loop."""
+    time.sleep(config["seconds"])
     return StepOutput()
 
 
@@ -66,7 +72,7 @@ async def environment(config, context):
 
 @hookimpl
 def agenttask_step_kinds():
-    kinds = {"say": say, "sleep": sleep, "stubborn": stubborn, "command": command, "environment": environment}
+    kinds = {"say": say, "sleep": sleep, "stubborn": stubborn, "command": command, "block": block, "environment": environment}
     return {name: (lambda function=function: Kind(function)) for name, function in kinds.items()}
 '''
 

@@ -1,6 +1,7 @@
 """The runner as a process: exit codes, signals, what stays on disk after SIGKILL, and who can read a credential."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def test_a_task_that_succeeds_exits_0_with_its_output_in_the_message(pod: Any, p
     code, log = pod.end()
     report = pod.report()
     assert (code, report.output, report.done, report.attempt) == (0, "one two", True, 3), log
+    last = log.splitlines()[-1]
     assert [line.split(" ", 1)[1].split(" after")[0] for line in log.splitlines()] == [
         "task demo: attempt 3 started, 2 steps",
         "step s0: started (say)",
@@ -38,7 +40,9 @@ def test_a_task_that_succeeds_exits_0_with_its_output_in_the_message(pod: Any, p
         "step s1: started (say)",
         "step s1: succeeded",
         "task demo: succeeded",
+        last.split(" ", 1)[1],
     ]
+    assert re.search(r"Z resources: cpu \d+ % .* of \d+ processors; memory \d+ MiB .*; loop lag p99 .*; at most \d+ open files", last)
 
 
 def test_a_task_that_fails_exits_1_with_its_reason(pod: Any, plugin_step: Step) -> None:
@@ -88,10 +92,11 @@ def test_sigkill_leaves_a_report_with_the_finished_steps(pod: Any, plugin_step: 
 
 
 def test_sigterm_ends_the_steps_and_leaves_a_report(pod: Any, plugin_step: Step) -> None:
-    pod.start(plugin_step("say", text="one"), plugin_step("sleep", seconds=600), plugin_step("say", text="never"))
+    steps = (plugin_step("say", text="one"), plugin_step("sleep", seconds=600), plugin_step("say", text="never"))
+    pod.start(*steps, variables={"AGENTTASK_GRACE_SECONDS": "3"})  # a third of it for the running step
     pod.until(pod.sleeping)
     pod.signal(signal.SIGTERM)
-    code, log = pod.end(10)
+    code, log = pod.end(60)
     report = pod.report()
     assert (code, report.done, [step.code for step in report.steps]) == (143, True, ["S", "F", "K"]), log
     assert (report.error.reason, report.error.message) == (Reason.LOST, "the runner was stopped (SIGTERM)")

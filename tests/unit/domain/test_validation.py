@@ -128,6 +128,14 @@ def test_a_reserved_variable_is_refused_in_steps_and_pods(name: str):
     assert f"{name!r} is reserved, as are AGENTTASK_*, LD_*" in in_step[1]
 
 
+def test_a_task_may_ask_the_runner_to_say_more():
+    validate(spec(pod={"env": [{"name": "AGENTTASK_DEBUG", "value": "1"}]}), step_kinds=None)
+    assert (
+        refused(spec({"exec": {"command": ["a"], "env": [{"name": "AGENTTASK_DEBUG", "value": "1"}]}}))[0]
+        == "spec.steps[0].exec.env[0].name"
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["PYTHONPATH", "PATH", "HOME", "SSLKEYLOGFILE", "OTEL_EXPORTER_OTLP_ENDPOINT", "GLIBC_TUNABLES", "GCONV_PATH"]
 )

@@ -2,7 +2,7 @@
 
 import logging
 
-from agenttask.runner.library_log import library_log
+from agenttask.runner.library_log import LibraryLog, library_log
 
 
 def test_a_record_is_a_line_with_its_logger_and_level() -> None:
@@ -15,7 +15,9 @@ def test_a_record_is_a_line_with_its_logger_and_level() -> None:
             raise ValueError("x")
         except ValueError:
             logger.exception("failed")
-        logger.error("%d wrong", "no number")
+        LibraryLog(lambda about, line: told.append((about, line))).emit(
+            logging.LogRecord("some.library", logging.ERROR, "", 0, "%d wrong", ("no number",), None)
+        )
     logger.warning("after the end")
     assert told[0] == ("some.library warning", "slow: 3")
     assert told[1][0] == "some.library error"

@@ -46,6 +46,7 @@ async def test_a_sample_and_the_summary_of_two() -> None:
     async with monitor:
         sample = await monitor.sample()
         text = await monitor.summary()
+    assert sample is not None
     assert sample == seen.samples[0]
     assert (sample.cpu_percent, sample.memory_bytes, sample.memory_percent) == (5.0, 200 << 20, 20.0)
     assert (sample.gpu_memory_bytes, sample.gpu_memory_percent) == (1 << 30, 25.0)
@@ -67,12 +68,26 @@ async def test_it_samples_by_itself_until_the_end() -> None:
     assert seen.samples[0].gpu_memory_percent is None
 
 
+async def test_a_system_that_tells_nothing_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ResourceMonitor(lambda: None, cpus=1) as monitor:
+        assert await monitor.sample() is None
+        assert await monitor.summary() == "not known: the system told nothing"
+    probe = UsageProbe()
+    monkeypatch.setattr("psutil.Process.num_fds", refuse_files)
+    assert probe() is None
+
+
+def refuse_files(*_: object) -> int:
+    raise OSError(24, "Too many open files")
+
+
 async def test_a_loop_that_was_blocked_shows() -> None:
     async with ResourceMonitor(lambda: reading(0, 1), cpus=1, interval_seconds=600) as monitor:
         await asyncio.sleep(0)
         time.sleep(0.3)  # noqa: ASYNC251 - what is measured
         await asyncio.sleep(0.15)
         sample = await monitor.sample()
+    assert sample is not None
     assert sample.lag_max_seconds >= 0.15
 
 
@@ -89,6 +104,7 @@ async def test_watching_costs_less_than_half_a_percent_of_a_core() -> None:
 def test_the_probe_tells_of_this_process() -> None:
     with Path("/dev/null").open():
         found = UsageProbe()()
+    assert found is not None
     assert found.cpu_seconds > 0
     assert 0 < found.memory_bytes <= found.memory_total
     assert (found.open_files > 3, found.threads >= 1, found.gpu) == (True, True, None)
@@ -123,6 +139,7 @@ def test_a_container_with_limits_tells_its_own_use(tmp_path: Path, files: dict[s
     root = tree(tmp_path, files)
     assert (has_quota(root), cpu_seconds(root), memory_used(root)) == (True, 2.5, 500)
     found = UsageProbe(root=root)()
+    assert found is not None
     assert (found.cpu_seconds, found.memory_bytes, found.memory_total) == (2.5, 500, 1000)
 
 
@@ -131,6 +148,7 @@ def test_without_limits_the_processes_are_summed_up(tmp_path: Path) -> None:
     root = tree(tmp_path, {"memory.current": "600", "cpu.stat": "usage_usec 2500000", "memory.max": "max"})
     assert memory_used(root) == 600
     found = UsageProbe(root=root)()
+    assert found is not None
     assert found.memory_bytes > 1 << 20
     assert found.cpu_seconds != 2.5
 
