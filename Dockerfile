@@ -5,7 +5,8 @@
 # BASE is any Debian-like image with python3 >= 3.11, venv and pip. The package index is the builder's own; another comes
 # with --build-arg PIP_INDEX_URL=... (the image's history keeps it, as it does all build arguments), one that needs a
 # password with --secret id=pip.conf,src=FILE (nothing keeps it).
-# Layers go from what changes least to what changes most: base, packages (by hash), our own package (less than 1 MB).
+# Layers go from what changes least to what changes most: base, git, packages (by hash), our own package (less than 1 MB).
+# Debian's packages come from the mirror that BASE names; http_proxy and https_proxy are build arguments without being said.
 ARG BASE=python:3.13-slim-trixie
 
 # ---- our own package, built apart
@@ -54,7 +55,18 @@ LABEL org.opencontainers.image.title="agenttask controller" \
       org.opencontainers.image.description="Runs AgentTasks to completion on Kubernetes" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-FROM environment AS runner
+# What both runners have of Debian beside the base: git, for the step kind of that name, 100 MB with its perl. The version is
+# the one of the release that BASE is, with its security updates.
+FROM environment AS environment-git
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      -o DPkg::Options::='--path-exclude=/usr/share/doc/*' -o DPkg::Options::='--path-exclude=/usr/share/man/*' \
+      -o DPkg::Options::='--path-exclude=/usr/share/locale/*' git \
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/*
+
+FROM environment-git AS runner
 COPY requirements/runner.txt /tmp/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m pip --python /opt/agenttask/bin/python install --no-cache-dir --no-compile --require-hashes -r /tmp/runner.txt \
@@ -68,7 +80,7 @@ LABEL org.opencontainers.image.title="agenttask runner" \
       org.opencontainers.image.description="Runs the steps of one AgentTask in its pod" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-FROM environment AS runner-torch
+FROM environment-git AS runner-torch
 COPY requirements/runner-torch.txt /tmp/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m pip --python /opt/agenttask/bin/python install --no-cache-dir --no-compile --require-hashes -r /tmp/runner-torch.txt \
