@@ -52,5 +52,10 @@ MAX_RENDERED_BYTES: Final = 1 << 20
 MAX_STEP_TEXT_BYTES: Final = 1 << 20
 """What a step may hand to later steps: files read, standard output, an answer."""
 
+RUNNER_GRACE_SECONDS: Final = 30
+"""How long a stopped runner takes at most to end its steps, leave its checkpoint and report."""
+POD_GRACE_SECONDS: Final = 40
+"""The pod's own grace: the kubelet kills after it, so it must outlast the runner's."""
+
 POD_UID: Final = 10001
 """User and group of every task pod; above 10000 so that it is nobody on the node."""

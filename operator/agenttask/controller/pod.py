@@ -25,7 +25,6 @@ from agenttask.domain.observation import SeenTask
 from agenttask.domain.secret_uses import secret_uses
 
 COMMAND: Final = "agenttask-runner"
-GRACE_SECONDS: Final = 30
 NODE_TOLERATION_SECONDS: Final = 30
 _MAX_LABEL: Final = 63
 _encode_json: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -101,7 +100,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": backstop_seconds(spec),
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": c.POD_GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {

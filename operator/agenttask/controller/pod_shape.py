@@ -210,7 +210,7 @@ class PodSpec(Shape, frozen=True, kw_only=True):
 
     restart_policy: Literal["Never"]
     active_deadline_seconds: Annotated[int, Meta(ge=1)]
-    termination_grace_period_seconds: Literal[30]
+    termination_grace_period_seconds: Literal[40]
     automount_service_account_token: bool
     enable_service_links: bool
     security_context: PodSecurity

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from agenttask.api.constants import RUNNER_GRACE_SECONDS
 from agenttask.api.errors import InvalidTask
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.nearest import quoted
@@ -16,7 +17,6 @@ from agenttask.runner.http_settings import HttpSettings, read_http_settings
 
 DEFAULT_CPU_THREADS = 4
 DEFAULT_GPU_MEMORY_FRACTION = 0.8
-DEFAULT_GRACE_SECONDS = 30
 DEVICE_TYPES = ("auto", "cpu", "cuda")
 _LARGEST = 256
 _MOST_PROCESSES = 64
@@ -36,7 +36,7 @@ class RunnerSettings(Struct, frozen=True, kw_only=True):
     gpu_memory_fraction: float = DEFAULT_GPU_MEMORY_FRACTION
     """Of a GPU's memory, what the engines of this run may take together."""
     max_concurrent_steps: int = 10
-    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    grace_seconds: int = RUNNER_GRACE_SECONDS
     """How long a stopped run may take to end; the pod's own grace period must be longer."""
     workspace_kept: bool = False
     """The workspace is a volume that outlives the attempt."""
@@ -75,7 +75,7 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         max_processes=execution.max_processes or _number(merged, "MAX_PROCESSES", largest=_MOST_PROCESSES),
         gpu_memory_fraction=_share(execution.gpu_memory_percent) or _fraction(merged, "GPU_MEMORY_FRACTION") or DEFAULT_GPU_MEMORY_FRACTION,
         max_concurrent_steps=execution.max_concurrent_steps,
-        grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or DEFAULT_GRACE_SECONDS,
+        grace_seconds=_number(environ, "AGENTTASK_GRACE_SECONDS") or RUNNER_GRACE_SECONDS,
         workspace_kept=_switch(environ, "AGENTTASK_WORKSPACE_KEPT"),
         debug=_switch(merged, "AGENTTASK_DEBUG"),
         cpus=cpus,

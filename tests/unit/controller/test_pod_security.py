@@ -58,7 +58,7 @@ WHOLE: dict[str, Any] = {
     "spec": {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": 160,
-        "terminationGracePeriodSeconds": 30,
+        "terminationGracePeriodSeconds": 40,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {

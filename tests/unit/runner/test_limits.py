@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.fakes.runner_plugins import FirstClass
 
+from agenttask.api.constants import POD_GRACE_SECONDS, RUNNER_GRACE_SECONDS
 from agenttask.api.document import DeviceDocument
 from agenttask.api.errors import DeviceUnavailable, InvalidTask
 from agenttask.api.task import AgentTaskSpec
@@ -139,3 +140,22 @@ def test_a_device_that_is_not_there_is_never_replaced_in_silence() -> None:
 def test_accelerators_are_counted_by_their_device_files(tmp_path: Path) -> None:
     tree(tmp_path, {"nvidia0": "", "nvidia1": "", "nvidiactl": "", "nvidia-uvm": "", "kfd": ""})
     assert visible_accelerators(tmp_path) == 3
+
+
+def test_the_pods_grace_outlasts_the_runners_which_leaves_room_to_write() -> None:
+    found = read_settings(spec(), {}, cpus=1, memory_bytes=None)
+    assert found.patience_seconds < found.grace_seconds == RUNNER_GRACE_SECONDS < POD_GRACE_SECONDS
+
+
+def test_switches_are_on_or_off() -> None:
+    on = read_settings(spec(), {"AGENTTASK_DEBUG": "1", "AGENTTASK_WORKSPACE_KEPT": "1"}, cpus=1, memory_bytes=None)
+    off = read_settings(spec(), {"AGENTTASK_DEBUG": "0", "AGENTTASK_WORKSPACE_KEPT": ""}, cpus=1, memory_bytes=None)
+    assert (on.debug, on.workspace_kept, off.debug, off.workspace_kept) == (True, True, False, False)
+    with pytest.raises(InvalidTask, match=r"AGENTTASK_DEBUG: 'yes' is neither 1 \(on\) nor 0 \(off\)"):
+        read_settings(spec(), {"AGENTTASK_DEBUG": "yes"}, cpus=1, memory_bytes=None)
+
+
+def test_debugging_is_the_tasks_choice_a_workspace_that_persists_is_not() -> None:
+    task = spec(pod={"env": [{"name": "AGENTTASK_DEBUG", "value": "1"}, {"name": "AGENTTASK_WORKSPACE_KEPT", "value": "1"}]})
+    found = read_settings(task, {}, cpus=1, memory_bytes=None)
+    assert (found.debug, found.workspace_kept) == (True, False)
