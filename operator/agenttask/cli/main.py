@@ -4,23 +4,35 @@ Exit codes are those of cli/exit_codes.py.
 """
 
 import argparse
+import asyncio
+import functools
 import os
 import secrets
+import shutil
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import entry_points, version
 from pathlib import Path
+
+import msgspec
+import uvloop
 
 from agenttask.cli import exit_codes
 from agenttask.cli.checking import Checked, check
 from agenttask.cli.image_check import TOOLS, CannotCheck, check_image, choose_tool
 from agenttask.cli.manifests import InvalidFile, read_files
+from agenttask.cli.preparing import LocalRun, RunOptions, choose, prepared_runs
 from agenttask.cli.result import show
-from agenttask.cli.running import RunOptions, choose, run_local
+from agenttask.cli.running import run_local
 from agenttask.cli.schemas import packaged_schemas
+from agenttask.cli.watching import file_changes, watch
 from agenttask.plugin.registry import ENTRY_POINT_GROUP, Plugins, load
 from agenttask.runner.credentials import adopt_orphans, take_credentials
 from agenttask.runner.descendants import kill_descendants
+from agenttask.runner.station import Outcome
 
 _MOST = 100_000
 
@@ -60,9 +72,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    credentials = take_credentials(os.environ)
+    credentials = take_credentials(os.environ).values
     plugins = load()
-    checked = _checked(options.files, plugins)
     wanted = RunOptions(
         tasks=tuple(options.task),
         inputs={name: Path(folder) for name, folder in options.input},
@@ -72,10 +83,42 @@ def _run(options: argparse.Namespace) -> int:
         max_tasks=options.max_tasks,
         hosts=tuple(options.allow_host),
         hub=options.allow_hub,
+        max_steps=options.max_steps,
+        checkpoint=options.checkpoint,
     )
+    if options.watch:
+        return _watch(options, wanted, plugins, credentials)
+    checked = _checked(options.files, plugins)
     tasks = choose(checked.tasks, wanted.tasks)
-    outcomes = run_local(checked, wanted, plugins, credentials.values, os.environ)
-    show(tasks, outcomes, as_json=options.json)
+    outcomes = run_local(checked, wanted, plugins, credentials, os.environ)
+    show([(task.metadata.name, task.spec) for task in tasks], outcomes, as_json=options.json)
+    return exit_codes.of_errors([outcome.error for outcome in outcomes])
+
+
+def _watch(options: argparse.Namespace, wanted: RunOptions, plugins: Plugins, credentials: Mapping[str, str]) -> int:
+    """Run at each change, in one workspace, until a person ends it."""
+
+    def prepare(stack: ExitStack) -> Sequence[LocalRun]:
+        return prepared_runs(_checked(options.files, plugins), wanted, plugins, credentials, os.environ, stack)
+
+    def shown(runs: Sequence[LocalRun], outcomes: Sequence[Outcome]) -> None:
+        show([(run.name, run.local.document.spec) for run in runs], outcomes, as_json=options.json)
+        sys.stdout.flush()
+
+    async def watching() -> Sequence[Outcome]:
+        stopping = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        changes = file_changes(options.files, list(wanted.inputs.values()), stopping)
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        return await watch(prepare, shown, changes, stopping=stopping, max_tasks=wanted.max_tasks, say=say)
+
+    with ExitStack() as stack:
+        if wanted.workspace is None:
+            folder = tempfile.mkdtemp(prefix="agenttask-workspace-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            wanted = msgspec.structs.replace(wanted, workspace=Path(folder))
+        outcomes = uvloop.run(watching())
     return exit_codes.of_errors([outcome.error for outcome in outcomes])
 
 
@@ -137,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("files", nargs="+", type=Path, metavar="FILE", help="YAML: tasks, their AgentModels, ConfigMaps and Secrets")
     run.add_argument("--task", action="append", default=[], metavar="NAME", help="only this one of the files' tasks; may be repeated")
     run.add_argument("--max-tasks", type=_count, default=10, metavar="N", help="so many tasks at once (default: 10)")
+    run.add_argument("--max-steps", type=_count, metavar="N", help="so many steps of all tasks at once (default: each task's own limit)")
     run.add_argument(
         "--input", action="append", default=[], type=_pair, metavar="NAME=DIR", help="the folder of an input, read-only for the task"
     )
@@ -147,6 +191,8 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-host", action="append", default=[], metavar="HOST", help="a host that `fetch` and `git` may reach, as api.example.com:8443"
     )
     run.add_argument("--allow-hub", action="store_true", help="weights may be downloaded from a model hub")
+    run.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep finished steps there, and start after those that are there")
+    run.add_argument("--watch", action="store_true", help="run again when a file changes, after the finished steps that are unchanged")
     run.add_argument("--json", action="store_true", help="print the whole status as JSON; of several tasks as a List")
     validate = commands.add_parser("validate", help="check files offline: schema, step graph and templates")
     validate.add_argument("files", nargs="+", type=Path, metavar="FILE")

@@ -13,9 +13,9 @@ from agenttask.api.errors import OutputTooLarge
 from agenttask.api.reasons import Phase, Reason, StepPhase
 from agenttask.api.report import StepReport
 from agenttask.api.steps import Step
-from agenttask.api.task import AgentTask, AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
+from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
 from agenttask.domain.progress import items_of
-from agenttask.runner.run import Outcome
+from agenttask.runner.station import Outcome
 from agenttask.runner.termination import fitting
 
 _PHASES = {"S": StepPhase.SUCCEEDED, "F": StepPhase.FAILED, "R": StepPhase.RUNNING, "K": StepPhase.SKIPPED}
@@ -47,18 +47,17 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
     return plain
 
 
-def show(tasks: Sequence[AgentTask], outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+def show(tasks: Sequence[tuple[str, AgentTaskSpec]], outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Print the results: on standard output what a program wants, on standard error what a person has to know."""
     several = len(tasks) > 1
     if as_json:
-        found = [status(task.spec, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+        found = [status(spec, outcome) for (_, spec), outcome in zip(tasks, outcomes, strict=True)]
         items = [
-            {"apiVersion": API_VERSION, "kind": TASK_KIND, "metadata": {"name": task.metadata.name}, "status": one}
-            for task, one in zip(tasks, found, strict=True)
+            {"apiVersion": API_VERSION, "kind": TASK_KIND, "metadata": {"name": name}, "status": one}
+            for (name, _), one in zip(tasks, found, strict=True)
         ]
         print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items} if several else found[0], indent=2, ensure_ascii=False))
-    for task, outcome in zip(tasks, outcomes, strict=True):
-        name = task.metadata.name
+    for (name, _), outcome in zip(tasks, outcomes, strict=True):
         if outcome.error is not None:
             prefix = f"{name}: " if several else ""
             if several or not as_json:
