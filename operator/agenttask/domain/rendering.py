@@ -1,26 +1,20 @@
-"""Rendering: a template and its values to text, within bounds.
+"""Rendering: a template and its values to text, or one expression to its value, within bounds.
 
-The parsed tree is rewritten before Jinja2 compiles it: item access, `~`, loops and comparisons become filters that
-count their work first (domain/bounded.py), and the environment has no other filter, test or global. A string prints as
-it is and any other value as its JSON, so that a list in a prompt or a file is JSON and not Python.
+A string prints as it is and any other value as its JSON, so that a list in a prompt or a file is JSON and not Python.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import jinja2
-from jinja2 import nodes
-from jinja2.runtime import Context
-from jinja2.sandbox import SandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
 from agenttask.api.constants import MAX_RENDERED_BYTES
 from agenttask.api.errors import OutputTooLarge, StepFailed
 from agenttask.api.report import shorten
 from agenttask.domain import language, templates
 from agenttask.domain.bounded import Budget, present
-from agenttask.domain.filtering import Filters
+from agenttask.domain.compiling import Programs, Written
 
 _SHOWN_PATH: Final = 120
 _NAMES: Final = (*language.NAMES, *language.SOMETIMES)
@@ -28,8 +22,12 @@ MAX_TREE_DEPTH: Final = 64
 """Nested lists and mappings of one step's config."""
 
 
-def render(source: str, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES) -> str:
+def render(
+    source: str, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES, programs: Programs | None = None
+) -> str:
     """The text of a template; a string without template marks is itself. `values` has the names of `language.NAMES` and `SOMETIMES`.
+
+    `programs` keeps what was compiled, for values that come after these.
 
     Raises:
         InvalidTemplate: the template leaves the language.
@@ -38,10 +36,8 @@ def render(source: str, values: Mapping[str, Any], *, field: str = "", limit: in
     """
     if not templates.is_template(source):
         return source
-    tree = templates.parse(source, field=field)
     budget = Budget(limit)
-    with _told(field):
-        return _generate(tree, values, budget, budget.text)
+    return _generate(source, field, values, budget, budget.text, programs)
 
 
 def evaluate(source: str, values: Mapping[str, Any], *, field: str = "", limit: int = MAX_RENDERED_BYTES) -> Any:
@@ -51,7 +47,8 @@ def evaluate(source: str, values: Mapping[str, Any], *, field: str = "", limit: 
         InvalidTemplate: it is not one expression, or leaves the language.
         StepFailed, OutputTooLarge: as `render`; the limit is for the value's JSON.
     """
-    tree = templates.parse_expression(source, field=field)
+    source = source.strip()
+    templates.parse_expression(source, field=field)
     budget = Budget(limit)
     found: list[Any] = []
 
@@ -62,8 +59,7 @@ def evaluate(source: str, values: Mapping[str, Any], *, field: str = "", limit: 
         found.append(value)
         return ""
 
-    with _told(field):
-        _generate(tree, values, budget, keep)
+    _generate(source, field, values, budget, keep, None)
     return found[0]
 
 
@@ -90,6 +86,7 @@ def render_tree(
     field: str = "",
     limit: int = MAX_RENDERED_BYTES,
     literal: Collection[str] = (),
+    programs: Programs | None = None,
 ) -> Any:
     """A step's config with every string in it rendered; keys of mappings stay as they are, and so does what is under a `literal` key.
 
@@ -98,16 +95,17 @@ def render_tree(
     Raises:
         InvalidTemplate, StepFailed, OutputTooLarge: as `render`; the message begins with the path of the string.
     """
-    return _Tree(values, limit, literal).render(value, field, 0)
+    return _Tree(values, limit, literal, programs or Programs()).render(value, field, 0)
 
 
 class _Tree:
     """One walk through a config, with the bytes that are left for it."""
 
-    def __init__(self, values: Mapping[str, Any], limit: int, literal: Collection[str]) -> None:
+    def __init__(self, values: Mapping[str, Any], limit: int, literal: Collection[str], programs: Programs) -> None:
         self._values = values
         self._left = limit
         self._literal = literal
+        self._programs = programs
 
     def render(self, value: Any, path: str, depth: int) -> Any:
         if depth > MAX_TREE_DEPTH:
@@ -115,7 +113,7 @@ class _Tree:
         if isinstance(value, str):
             if not templates.is_template(value):
                 return value
-            text = render(value, self._values, field=path, limit=self._left)
+            text = render(value, self._values, field=path, limit=self._left, programs=self._programs)
             self._left -= len(text.encode())
             return text
         if isinstance(value, Mapping):
@@ -128,103 +126,15 @@ class _Tree:
         return value
 
 
-def _generate(tree: nodes.Template, values: Mapping[str, Any], budget: Budget, written: Callable[[Any], str]) -> str:
-    """Compile and run, stopping at the limit; `written` makes text of what an expression gives."""
-    environment = _environment(budget, written)
-    _Bounding().visit(tree)
-    tree.set_environment(environment)
-    parts: list[str] = []
-    size = 0
-    for part in environment.from_string(tree).generate({name: values[name] for name in _NAMES if name in values}):
-        size += len(part.encode())
-        if size > budget.limit:
-            raise OutputTooLarge(f"the template renders to more than {budget.limit} bytes; cut its values down")
-        parts.append(part)
-    return "".join(parts)
-
-
-def _environment(budget: Budget, written: Callable[[Any], str]) -> SandboxedEnvironment:
-    """An environment that has our filters and nothing else; one a rendering, as its filters hold the budget."""
-
-    @jinja2.pass_context  # a finalizer with a context keeps Jinja2 from folding constant output while it compiles
-    def finalize(_: Context, value: Any) -> str:
-        return written(value)
-
-    environment = SandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        optimized=False,
-        finalize=finalize,
-        keep_trailing_newline=True,
-        cache_size=0,
-    )
-
-    def weighed(value: Any) -> Any:
-        budget.weigh(present(value))
-        return value
-
-    filters = Filters(budget, lambda hint: environment.undefined(hint=hint))
-    own: dict[str, Callable[..., Any]] = {_ITEM: filters.item, _CONCAT: filters.concat, _EACH: budget.items, _WEIGHED: weighed}
-    environment.filters = filters.table() | own
-    environment.tests = {}
-    environment.globals = {}
-    return environment
-
-
-# Names that no template can write.
-_ITEM: Final = "[item]"
-_CONCAT: Final = "[concat]"
-_EACH: Final = "[each]"
-_WEIGHED: Final = "[weighed]"
-
-
-class _Bounding(NodeTransformer):
-    """Puts our counting filters where Jinja2 would build or visit by itself; children first."""
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja2 finds the method by the node's name
-        self.generic_visit(node)
-        return _call(_CONCAT, nodes.List(node.nodes, lineno=node.lineno))
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        node.iter = _call(_EACH, node.iter)
-        return node
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        node.expr = _call(_WEIGHED, node.expr)
-        for operand in node.ops:
-            operand.expr = _call(_WEIGHED, operand.expr)
-        return node
-
-    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802
-        return self._item(node, nodes.Const(node.attr, lineno=node.lineno))
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
-        key: nodes.Expr = self.visit(node.arg)
-        return self._item(node, key)
-
-    def _item(self, node: nodes.Getattr | nodes.Getitem, key: nodes.Expr) -> nodes.Expr:
-        if isinstance(node.node, nodes.Name) and node.node.name == "loop" and isinstance(key, nodes.Const):
-            return nodes.Getattr(node.node, key.value, "load", lineno=node.lineno)  # Jinja2's own object, and not a value
-        path = nodes.Const(shorten(_path(node.node), _SHOWN_PATH), lineno=node.lineno)
-        owner: nodes.Expr = self.visit(node.node)
-        return _call(_ITEM, owner, key, path)
-
-
-def _call(name: str, value: nodes.Node, *arguments: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
-
-
-def _path(node: nodes.Expr) -> str:
-    """How the template writes this expression, for messages."""
-    match node:
-        case nodes.Name():
-            return node.name
-        case nodes.Getattr():
-            return f"{_path(node.node)}.{node.attr}"
-        case nodes.Getitem(arg=nodes.Const(value=key)):
-            return f"{_path(node.node)}[{shorten(repr(key), 40)}]"
-        case nodes.Getitem():
-            return f"{_path(node.node)}[...]"
-        case _:
-            return "the value"
+def _generate(source: str, field: str, values: Mapping[str, Any], budget: Budget, written: Written, programs: Programs | None) -> str:
+    """Run the template's program, stopping at the limit."""
+    with _told(field):
+        program = (programs or Programs()).of(source, field)
+        parts: list[str] = []
+        size = 0
+        for part in program.run({name: values[name] for name in _NAMES if name in values}, budget, written):
+            size += len(part.encode())
+            if size > budget.limit:
+                raise OutputTooLarge(f"the template renders to more than {budget.limit} bytes; cut its values down")
+            parts.append(part)
+        return "".join(parts)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from agenttask.api.errors import AgentTaskError, InvalidTask, OutOfMemory, StepFailed
 from agenttask.api.steps import Step
+from agenttask.domain.compiling import Programs
 from agenttask.domain.rendering import render, render_tree
 from agenttask.domain.seconds import as_seconds
 from agenttask.domain.step_rules import config_field
@@ -30,21 +31,25 @@ class Prepared(Struct, frozen=True, kw_only=True):
     seconds: int | None
 
 
-async def prepare(index: int, step: Step, kind: StepKind, values: Mapping[str, Any], threads: ThreadingStrategy) -> Prepared:
-    """Render and check what the step is to do.
+async def prepare(
+    index: int, step: Step, kind: StepKind, values: Mapping[str, Any], threads: ThreadingStrategy, programs: Programs
+) -> Prepared:
+    """Render and check what the step is to do; `programs` are those of its templates.
 
     Raises:
         AgentTaskError: a template or its value is no good; trying again would not help.
     """
     field = config_field(index, step)
     literal = LITERAL_FIELDS if step.plugin is None else frozenset[str]()
-    rendered = await off_loop_if_large(values, threads, functools.partial(render_tree, step.config, values, field=field, literal=literal))
+    rendered = await off_loop_if_large(
+        values, threads, functools.partial(render_tree, step.config, values, field=field, literal=literal, programs=programs)
+    )
     try:
         config = msgspec.convert(rendered, kind.schema, strict=True)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
         raise InvalidTask(f"{field}{path.rstrip('`')}", problem) from error
-    return Prepared(config=config, seconds=_seconds(index, step, values))
+    return Prepared(config=config, seconds=_seconds(index, step, values, programs))
 
 
 async def run_once(
@@ -95,11 +100,11 @@ def _size(values: Mapping[str, Any]) -> int:
     return sum(len(step["text"]) + sum(map(len, step["files"].values())) for step in steps)
 
 
-def _seconds(index: int, step: Step, values: Mapping[str, Any]) -> int | None:
+def _seconds(index: int, step: Step, values: Mapping[str, Any], programs: Programs) -> int | None:
     if step.timeout_seconds is None:
         return None
     field, given = f"spec.steps[{index}].timeoutSeconds", step.timeout_seconds
-    return as_seconds(render(given, values, field=field) if isinstance(given, str) else given, field=field)
+    return as_seconds(render(given, values, field=field, programs=programs) if isinstance(given, str) else given, field=field)
 
 
 def _late(prepared: Prepared) -> StepFailed:

@@ -15,6 +15,7 @@ from agenttask.api.checkpoint import KeptFile
 from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTaskSpec
+from agenttask.domain.compiling import Programs
 from agenttask.domain.expressions import condition, items
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
@@ -87,6 +88,7 @@ class OneStep:
         self._step = step
         self._needed = needed
         self._values = template_values(steps.values, needed)
+        self._programs = Programs()
         self._claim = Claim(index=index, kind=step.kind, priority=step.priority)
 
     async def run(self) -> StepOutput:
@@ -154,7 +156,7 @@ class OneStep:
         with steps.telling.of_item(index, item):
             return await with_retries(
                 step.retry,
-                prepare=lambda last: prepare(index, step, kind, {**values, "lastError": last}, steps.lender.threads),
+                prepare=lambda last: prepare(index, step, kind, {**values, "lastError": last}, steps.lender.threads, self._programs),
                 run=run,
                 failed=lambda tries, error, seconds: steps.telling.try_failed(index, item, tries, error, seconds),
                 pause=steps.slots.pause,
@@ -170,7 +172,7 @@ class OneStep:
         if not self._step.keep_files:
             return None
         patterns = {
-            render(pattern, values, field=f"spec.steps[{self._index}].keepFiles[{position}]"): None
+            render(pattern, values, field=f"spec.steps[{self._index}].keepFiles[{position}]", programs=self._programs): None
             for values in every
             for position, pattern in enumerate(self._step.keep_files)
         }
