@@ -31,6 +31,7 @@ from agenttask.runner.log import Log
 from agenttask.runner.observer import Observers
 from agenttask.runner.places import places
 from agenttask.runner.settings import RunnerSettings, read_settings
+from agenttask.runner.slots import Slots
 from agenttask.runner.station import Station
 from agenttask.runner.termination import LastReport
 from agenttask.runner.tracing import Tracing
@@ -112,6 +113,7 @@ def prepared_runs(
     settings = [_settings(local, environ, kept=options.workspace is not None) for local in locals_]
     watch = _watch(len(tasks))
     traced = _tracing(environ, stack)
+    slots = None if options.max_steps is None else Slots(options.max_steps, {})
     runs: list[LocalRun] = []
     for local, own in zip(locals_, settings, strict=True):
         name = local.document.task.name
@@ -127,6 +129,7 @@ def prepared_runs(
             observer=watching,
             channel=LastReport(),
             log=watching.line,
+            slots=slots,
             endpoints=runs[0].station.endpoints if runs else Endpoints(log=watching.line),
             checkpoint=None if options.checkpoint is None else FileStore(options.checkpoint / f"{name}.json"),
             version=version("agenttask"),

@@ -52,7 +52,8 @@ class TaskRun:
         self._station = station
         self._record = Record(document.attempt, [step.name for step in document.spec.steps], clock=station.clock, now=station.now())
         self._closing = contextlib.AsyncExitStack()
-        self._slots = Slots(station.settings.max_concurrent_steps, document.spec.execution.max_concurrent_by_kind)
+        by_kind = document.spec.execution.max_concurrent_by_kind
+        self._slots = Slots(station.settings.max_concurrent_steps, by_kind, within=station.slots, name=document.task.name)
         self._ending = Ending(close=self._close_slots, halt=self._record.halt)
         self._keeper: Checkpointing | None = None
         self._threads: ThreadingStrategy | None = None

@@ -11,27 +11,39 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agenttask.api.errors import AgentTaskError
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """Who wants a slot: a step by its index in the spec."""
+    """Who wants a slot: a step by its index in the spec, of a task by its name where tasks share slots."""
 
     index: int
     kind: str
     priority: int = 0
+    task: str = ""
+
+    @property
+    def step(self) -> tuple[str, int]:
+        """Which step it is."""
+        return self.task, self.index
 
 
 class Slots:
-    """The slots of one task, for one event loop; `by_kind` limits some kinds further."""
+    """The slots of one task, for one event loop; `by_kind` limits some kinds further.
 
-    def __init__(self, limit: int, by_kind: Mapping[str, int]) -> None:
+    `within` are the slots of all tasks of the process, of which each holder has one too; this task's claims are under `name` there.
+    """
+
+    def __init__(self, limit: int, by_kind: Mapping[str, int], *, within: "Slots | None" = None, name: str = "") -> None:
+        self._within = within
+        self._name = name
         self._limit = limit
         self._by_kind = by_kind
         self._kinds: Counter[str] = Counter()
         """Slots that are given, by kind."""
-        self._turns: dict[int, int] = {}
+        self._turns: dict[tuple[str, int], int] = {}
         """Which turn is a step's next one; whoever comes late begins at `_turn`, and has no arrears."""
         self._turn = 0
         self._planned = False
@@ -48,7 +60,11 @@ class Slots:
         """
         await self._take(claim)
         try:
-            yield
+            if self._within is None:
+                yield
+            else:
+                async with self._within.hold(replace(claim, task=self._name)):
+                    yield
         finally:
             self._give(claim)
 
@@ -58,11 +74,16 @@ class Slots:
             return
         self._closed = why
         self._closing.set()
-        for queue in self._waiting.values():
-            for ticket in queue:
+        self.dismiss(why)
+        if self._within is not None:
+            self._within.dismiss(why, self._name)
+
+    def dismiss(self, why: AgentTaskError, task: str | None = None) -> None:
+        """Whoever waits gets this error; of one task only, where one is named."""
+        for claim in [claim for claim in self._waiting if task in (None, claim.task)]:
+            for ticket in self._waiting.pop(claim):
                 if not ticket.done():
                     ticket.set_exception(why)
-        self._waiting.clear()
 
     async def pause(self, seconds: float) -> None:
         """Wait without a slot.
@@ -84,7 +105,7 @@ class Slots:
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting.setdefault(claim, deque())
         if not _live(queue):
-            self._turns[claim.index] = max(self._turns.get(claim.index, 0), self._turn)
+            self._turns[claim.step] = max(self._turns.get(claim.step, 0), self._turn)
         queue.append(ticket)
         self._wake()
         try:
@@ -113,10 +134,10 @@ class Slots:
             able = [claim for claim, queue in self._waiting.items() if self._has_room(claim.kind) and _live(queue)]
             if not able:
                 return
-            claim = min(able, key=lambda each: (-each.priority, self._turns[each.index], each.index))
+            claim = min(able, key=lambda each: (-each.priority, self._turns[each.step], each.index))
             ticket = self._waiting[claim].popleft()
-            self._turn = max(self._turn, self._turns[claim.index])
-            self._turns[claim.index] += 1
+            self._turn = max(self._turn, self._turns[claim.step])
+            self._turns[claim.step] += 1
             self._kinds[claim.kind] += 1
             ticket.set_result(None)
 

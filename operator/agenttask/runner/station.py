@@ -17,6 +17,7 @@ from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.observer import Observer
 from agenttask.runner.places import Places
 from agenttask.runner.settings import RunnerSettings
+from agenttask.runner.slots import Slots
 from agenttask.runner.termination import ReportChannel
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -40,6 +41,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """A line: what it is about, and what happened."""
     endpoints: Endpoints | None = None
     """Breakers and limits that all tasks of the process share; None: this run has its own."""
+    slots: Slots | None = None
+    """Of steps and items of all tasks of the process, besides each task's own; None: no such limit."""
     checkpoint: CheckpointStore | None = None
     """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
     version: str = "unknown"

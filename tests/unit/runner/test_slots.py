@@ -159,3 +159,63 @@ async def test_who_is_cancelled_with_the_slot_in_hand_gives_it_back() -> None:
         await waiting
     await crowd.one("b", claim(2), 0)
     assert crowd.began == ["b"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), claims, st.integers(0, 3)), max_size=20), st.integers(1, 3), st.integers(1, 4))
+def test_tasks_that_share_slots_keep_to_both_limits_and_never_wait_for_each_other_for_ever(
+    wanted: list[tuple[int, Claim, int]], own: int, together: int
+) -> None:
+    async def all_of_them() -> tuple[list[Crowd], int]:
+        shared = Slots(together, {})
+        crowds = [Crowd(Slots(own, {}, within=shared, name=f"t-{task}")) for task in range(3)]
+        most = 0
+
+        async def one(task: int, claim: Claim, turns: int) -> None:
+            nonlocal most
+            work = asyncio.ensure_future(crowds[task].one("x", claim, turns))
+            while not work.done():
+                most = max(most, sum(crowd.running.total() for crowd in crowds))
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(one(*each) for each in wanted))
+        return crowds, most
+
+    crowds, most = asyncio.run(all_of_them())
+    assert most <= together
+    assert all(crowd.most_at_all <= own for crowd in crowds)
+
+
+async def test_among_tasks_that_share_slots_the_higher_priority_goes_first() -> None:
+    shared = Slots(1, {})
+    tasks = {name: Slots(5, {}, within=shared, name=name) for name in ("low", "high")}
+    began: list[str] = []
+
+    async def one(name: str, priority: int) -> None:
+        async with tasks[name].hold(Claim(index=0, kind="a", priority=priority)):
+            began.append(f"{name} {priority}")
+            await asyncio.sleep(0)
+
+    async with shared.hold(Claim(index=0, kind="a", task="other")):
+        waiting = [asyncio.create_task(one("low", 0)), asyncio.create_task(one("low", 1)), asyncio.create_task(one("high", 5))]
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*waiting)
+    assert began == ["high 5", "low 1", "low 0"]
+
+
+async def test_a_task_that_is_closed_leaves_the_shared_slots_to_the_others() -> None:
+    shared = Slots(1, {})
+    ending, other = (Slots(5, {}, within=shared, name=name) for name in ("ending", "other"))
+
+    async def one(slots: Slots) -> str:
+        async with slots.hold(Claim(index=0, kind="a")):
+            return "began"
+
+    async with shared.hold(Claim(index=1, kind="a", task="third")):
+        waiting = [asyncio.create_task(one(ending)), asyncio.create_task(one(other))]
+        await asyncio.sleep(0.01)
+        ending.close(SoftDeadlineReached("the end"))
+        with pytest.raises(SoftDeadlineReached):
+            await waiting[0]
+    assert await waiting[1] == "began"
