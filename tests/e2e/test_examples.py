@@ -11,7 +11,7 @@ from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-NAMES = ("rag", "code-agent", "gpu-first", "broken")
+NAMES = ("rag", "code-agent", "instructions", "gpu-first", "broken")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_no_example_is_forgotten() -> None:
     assert found == set(NAMES)
 
 
-@pytest.mark.parametrize("name", ["rag", "code-agent", "gpu-first"])
+@pytest.mark.parametrize("name", ["rag", "code-agent", "instructions", "gpu-first"])
 def test_an_example_succeeds(ended: dict[str, dict[str, Any]], name: str) -> None:
     assert ended[name]["phase"] == "Succeeded", ended[name]
 
@@ -47,6 +47,11 @@ def test_the_code_agent_changed_the_file_twice(ended: dict[str, dict[str, Any]])
     changes = ended["code-agent"]["output"]
     assert "+> " in changes
     assert "+## Maintainers" in changes
+
+
+def test_instructions_of_a_model_were_carried_out_one_by_one(ended: dict[str, dict[str, Any]]) -> None:
+    assert ended["instructions"]["output"].endswith("---\nWelcome!\nInstall it.\nThen run it.\n")
+    assert "Failed: exited 1: the connection was lost" in ended["instructions"]["output"]
 
 
 def test_a_task_that_wants_a_gpu_first_says_why_it_ran_on_a_cpu(ended: dict[str, dict[str, Any]]) -> None:

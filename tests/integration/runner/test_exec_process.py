@@ -107,9 +107,10 @@ def test_home_and_temporary_folder_are_writable_and_the_environment_is_clean(pod
 
 
 def test_a_daemon_ends_with_its_step_and_leaves_no_zombie(pod: Any) -> None:
-    daemon = "(true & setsid true & setsid sh -c 'exit 1' &); setsid sh -c 'setsid sh -c \"echo \\$\\$ > pid; sleep 600\" & sleep 0.2' & while [ ! -s pid ]; do sleep 0.01; done"
+    halves = "(true & setsid true & setsid sh -c 'exit 1' &)"
+    daemon = "setsid sh -c 'setsid sh -c \"echo \\$\\$ > pid; sleep 600\" & sleep 0.2' & while [ ! -s pid ]; do sleep 0.01; done"
     look = 'if [ -e "/proc/$(cat pid)" ]; then echo there; else echo gone; fi; ps -o stat= --ppid $PPID | grep -c Z'
-    pod.start(raw=document(command("sh", "-c", daemon), command("sh", "-c", f"{look}; true")))
+    pod.start(raw=document(command("sh", "-c", f"{halves}; {daemon}"), command("sh", "-c", f"{look}; true")))
     code, log = pod.end()
     assert code == 0, log
     assert pod.report().output == "gone\n0\n"
