@@ -60,7 +60,7 @@ class Echo:
 class FunctionKind:
     """A step kind from one coroutine function."""
 
-    schema = dict[str, Any]
+    schema: type[Any] = dict[str, Any]
 
     def __init__(self, function: Callable[[dict[str, Any], StepContext], Any]) -> None:
         self._function = function
