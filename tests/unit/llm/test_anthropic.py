@@ -84,7 +84,8 @@ async def test_the_request_is_a_message_with_its_system_apart(server, session):
 async def test_another_version_and_structured_outputs_are_asked_for_by_parameters(server, session):
     client = client_of(server, session, parameters={"version": "2099-01-01", "responseFormat": "JsonSchema"})
     schema = {"type": "object", "additionalProperties": False}
-    await client.chat(ChatRequest(messages=ask("x").messages, response_schema=schema))
+    await client.chat(ChatRequest(messages=ask("x").messages, response_schema=schema, temperature=0.5))
+    assert "temperature" not in server.requests[0]
     assert server.headers[0]["anthropic-version"] == "2099-01-01"
     assert "x-api-key" not in server.headers[0]
     assert server.requests[0]["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
@@ -103,6 +104,7 @@ def test_without_an_endpoint_it_is_anthropics_own():
     [
         ({"parameters": {"seed": "1"}}, "has no such parameter; it has: responseFormat, temperature, topK, topP, version"),
         ({"parameters": {"temperature": "2"}}, "no number from 0 to 1"),
+        ({"parameters": {"topK": "4", "version": "2026-10-21"}}, "'2026-10-21' of the API takes no temperature, topP and topK"),
         ({"parameters": {"responseFormat": "JsonObject"}}, "'JsonObject' is none of None, JsonSchema"),
         ({"headers": {"a b": "c"}}, r"headers\['a b'\]: no name of an HTTP header"),
         ({"headers": {"a": "b\nc"}}, r"'b\\nc' has characters that no HTTP header takes"),
