@@ -5,12 +5,13 @@ streams and not the connection, and only the peer's silence (`liveness`) or its 
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import cast
 
 from h2.errors import ErrorCodes
-from h2.exceptions import NoAvailableStreamIDError, ProtocolError, TooManyStreamsError
+from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError, TooManyStreamsError
 
 from agenttask.runner.http2.allowance import FOR_A_STREAM, FOR_DATA, Allowance
 from agenttask.runner.http2.errors import ConnectionLost, Http2Error, NotHttp2, PeerBrokeProtocol, PeerUnresponsive, StreamRefused
@@ -23,6 +24,7 @@ from agenttask.runner.http2.stream import Stream
 
 _DEFAULT_STREAMS = 100
 """Until the peer says its own limit; the protocol has none."""
+_FLUSH_BYTES = 1 << 16
 
 
 class Http2Connection(asyncio.Protocol):
@@ -35,7 +37,7 @@ class Http2Connection(asyncio.Protocol):
         self.reserved: set[Stream] = set()
         self.blocked: set[Stream] = set()
         self.limit = _DEFAULT_STREAMS
-        self.error: Exception | None = None
+        self.error: Http2Error | None = None
         self.draining = False
         self.writable = True
         self.transport: asyncio.Transport | None = None
@@ -46,6 +48,7 @@ class Http2Connection(asyncio.Protocol):
         self.live = Liveness(settings, loop.time())
         self._changed = changed
         self._uncredited = 0
+        self._unflushed = 0
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._cut_off: asyncio.TimerHandle | None = None
@@ -150,7 +153,7 @@ class Http2Connection(asyncio.Protocol):
             self.transport.close()
             self._cut_off = self.loop.call_later(self.settings.close_seconds, self.transport.abort)
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: Http2Error) -> None:
         if self.error is not None:
             return
         self.error = error
@@ -192,7 +195,11 @@ class Http2Connection(asyncio.Protocol):
         """One DATA frame."""
         self.framing.send_data(stream.id, data)
         self.allowance.refund(FOR_DATA)
-        self.flush_soon()
+        self._unflushed += len(data)
+        if self._unflushed >= _FLUSH_BYTES:  # so that the socket can say that it is full before a whole body is here
+            self.flush()
+        else:
+            self.flush_soon()
 
     def end(self, stream: Stream) -> None:
         """The request is complete."""
@@ -202,7 +209,8 @@ class Http2Connection(asyncio.Protocol):
     def credit(self, stream: Stream, size: int) -> None:
         """More of this stream may come."""
         if self.error is None and stream.id in self.streams:
-            self.framing.increment_flow_control_window(size, stream.id)
+            with contextlib.suppress(NoSuchStreamError):  # `h2` has seen its end already, we are about to
+                self.framing.increment_flow_control_window(size, stream.id)
             self.flush_soon()
 
     def credit_connection(self, size: int) -> None:
@@ -216,7 +224,8 @@ class Http2Connection(asyncio.Protocol):
         """Tell the server to stop; a request given up in silence is a reason to doubt the peer."""
         if self.error is not None or stream.id not in self.streams:
             return
-        self.framing.reset_stream(stream.id, code)
+        with contextlib.suppress(NoSuchStreamError):  # as above
+            self.framing.reset_stream(stream.id, code)
         if not stream.answered and self.live.given_up(stream.sent, self.loop.time()):
             self._ping()
         self.flush_soon()
@@ -244,6 +253,7 @@ class Http2Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand all frames to the socket."""
+        self._unflushed = 0
         data = self.framing.data_to_send()
         if data and self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)

@@ -68,6 +68,7 @@ class Framing(H2Connection):
         """A peer may allow a huge table for compressing fields; ours keeps to a small one."""
         if self.encoder.header_table_size > _MAX_TABLE:
             self.encoder.header_table_size = _SMALL_TABLE
+            self.encoder.table_size_changes = [min(size, _SMALL_TABLE) for size in self.encoder.table_size_changes]
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if not (isinstance(frame, DataFrame) and frame.data) and not self._allow():

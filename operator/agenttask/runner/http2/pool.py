@@ -154,7 +154,8 @@ class Pool(Generic[Key]):
         usable = len(origin.usable())
         if usable and self._loop.time() < origin.dial_again:
             return
-        wanted = -(-len(origin.waiting) // self.settings.streams_per_connection) if origin.proved else 1
+        each = max(1, min([self.settings.streams_per_connection, *(connection.limit for connection in origin.connections)]))
+        wanted = -(-len(origin.waiting) // each) if origin.proved else 1
         while len(origin.dialling) < wanted and usable + len(origin.dialling) < self.settings.connections_per_origin:
             if not self._room_for_one_more():
                 return

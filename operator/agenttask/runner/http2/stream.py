@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from h2.errors import ErrorCodes
 
-from agenttask.runner.http2.errors import ConnectionLost, StreamRefused
+from agenttask.runner.http2.errors import Http2Error, StreamRefused
 from agenttask.runner.http2.fields import RawFields
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Stream:
         self.wrote_all = False
         self.over = False
         """Nothing more comes: answered in full, failed, or given up."""
-        self.error: Exception | None = None
+        self.error: Http2Error | None = None
         self._uncredited = 0
         self._room: asyncio.Future[None] | None = None
 
@@ -127,7 +127,7 @@ class Stream:
         if self.sink is not None:
             self.sink.ended()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Http2Error) -> None:
         """No more of this stream."""
         if self.over:
             self.connection.forget(self)
@@ -139,12 +139,9 @@ class Stream:
         if self.sink is not None:
             self.sink.failed(error)
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, error: Http2Error) -> None:
         """The connection ended: a request that never left was not processed."""
-        if not self.id:
-            self.fail(StreamRefused(str(error)))
-        else:
-            self.fail(ConnectionLost(str(error)) if isinstance(error, OSError) else error)
+        self.fail(error if self.id else StreamRefused(str(error)))
 
     # --- told by the reader
 
