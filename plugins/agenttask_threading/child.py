@@ -16,6 +16,7 @@ from agenttask_threading import worker
 _KEPT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _LOOK_SECONDS = 0.005
+_BUFFER_BYTES = 1 << 20
 
 
 class RemoteTraceback(Exception):
@@ -71,7 +72,7 @@ class Child:
                 )
             undo.callback(process.wait)
             undo.callback(process.kill)
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER_BYTES)
             undo.pop_all()
         return cls(process, reader, writer)
 

@@ -18,6 +18,8 @@ class WorkKind(StrEnum):
     NATIVE_CPU = "native-cpu"
     """Computes with the GIL released: numpy, tokenizers, zlib."""
     PYTHON_CPU = "python-cpu"
+    """Computes in Python and holds the GIL. It may run in another process: a function at the top of a module, arguments that
+    pickle and are small (a megabyte costs a millisecond of the loop), nothing of torch."""
 
 
 class ThreadingLimits(Struct, frozen=True, kw_only=True):
