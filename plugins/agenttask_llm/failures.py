@@ -66,10 +66,11 @@ def failure_of(
     """
     said = _shown(_said(body), credential)
     what = f"model {model.name!r}: {endpoint} answered {status}{f': {said}' if said else ''}"
+    wish = retry_after(headers.get("Retry-After"), now)
     if status == _TOO_MANY:
-        return RateLimited(what, retry_after=retry_after(headers.get("Retry-After"), now))
+        return RateLimited(what, retry_after=wish)
     if status >= 500 or status == _TIMED_OUT:
-        return ModelUnavailable(what)
+        return ModelUnavailable(what, retry_after=wish)
     if 300 <= status < 400:
         return ModelRejected(
             f"model {model.name!r}: {endpoint} answered {status}; redirects are not followed, set `endpoint` to where it leads"

@@ -119,19 +119,19 @@ class ServiceUnavailable(RetryableError):
 
 
 class ModelUnavailable(RetryableError):
-    """The endpoint cannot be reached, timed out, or failed with a server error."""
+    """The endpoint cannot be reached, timed out, or failed with a server error; `retry_after` is its wish in seconds, if it gave one."""
 
     reason = Reason.MODEL_UNAVAILABLE
-
-
-class RateLimited(ModelUnavailable):
-    """Too many requests; `retry_after` is the server's wish in seconds, if it gave one."""
-
-    reason = Reason.RATE_LIMITED
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RateLimited(ModelUnavailable):
+    """Too many requests."""
+
+    reason = Reason.RATE_LIMITED
 
 
 class NoTimeLeft(RetryableError):

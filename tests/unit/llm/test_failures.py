@@ -108,3 +108,13 @@ def test_an_error_inside_a_stream_is_typed_too(error, kind):
 def test_covering_needs_a_credential():
     assert covered("abc", None) == "abc"
     assert covered("a-key", "key") == "a-***"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
+@pytest.mark.parametrize(
+    ("wish", "seconds"), [("7", 7.0), ("Tue, 14 Nov 2023 22:13:35 GMT", 15.0), (None, None)], ids=["seconds", "date", "none"]
+)
+def test_the_wish_to_be_left_alone_for_a_while_is_kept(status, wish, seconds):
+    error = failure(status, headers={} if wish is None else {"Retry-After": wish})
+    assert isinstance(error, ModelUnavailable)
+    assert error.retry_after == seconds

@@ -80,8 +80,8 @@ class FallbackClient:
     def _final(self, failures: Sequence[tuple[str, ModelUnavailable | ModelRejected]]) -> ModelUnavailable:
         """The first model's error, which says whether trying again may help, with what the others said."""
         first = failures[0][1]
+        assert isinstance(first, ModelUnavailable)
         others = "; ".join(f"{name!r}: {error}" for name, error in failures[1:])
         message = f"{first}; its fallbacks failed too: {others}"
-        if isinstance(first, RateLimited):
-            return RateLimited(message, retry_after=first.retry_after)
-        return ModelUnavailable(message)
+        kind = RateLimited if isinstance(first, RateLimited) else ModelUnavailable
+        return kind(message, retry_after=first.retry_after)

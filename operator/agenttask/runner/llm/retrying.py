@@ -109,8 +109,7 @@ class _Tries:
         retry, total = self._model.retry, self._model.timeouts.total_seconds
         if not isinstance(error, ModelUnavailable) or self.number > retry.limit:
             return False
-        wish = error.retry_after if isinstance(error, RateLimited) else None
-        left = self._left
+        wish, left = error.retry_after, self._left
         if wish is not None and wish > left:
             self._why_no_more = (
                 f"its Retry-After of {wish:.0f} s is beyond the {max(0.0, left):.0f} s that are left of totalSeconds {total}"
@@ -148,9 +147,8 @@ class _Tries:
         if self.number > 1:
             parts.insert(0, f"after {self.number} tries in {self._watch.seconds():.1f} s")
         message = f"{error} ({'; '.join(parts)})" if parts else str(error)
-        if isinstance(error, RateLimited):
-            return RateLimited(message, retry_after=error.retry_after)
-        return ModelUnavailable(message)
+        kind = RateLimited if isinstance(error, RateLimited) else ModelUnavailable
+        return kind(message, retry_after=error.retry_after)
 
 
 async def _begun(chunks: AsyncIterator[Chunk]) -> tuple[AsyncIterator[Chunk], Chunk | None]:

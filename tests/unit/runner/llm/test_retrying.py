@@ -93,8 +93,8 @@ async def test_an_error_that_will_not_go_away_ends_the_tries() -> None:
 
 @pytest.mark.parametrize("how", CALLS)
 @in_virtual_time
-async def test_a_storm_of_429_with_retry_after_waits_as_the_server_wishes(how: str) -> None:
-    storm = [RateLimited("429", retry_after=seconds) for seconds in (3.0, 7.0, 0.0)]
+async def test_a_storm_of_429_and_503_with_retry_after_waits_as_the_server_wishes(how: str) -> None:
+    storm = [RateLimited("429", retry_after=3.0), ModelUnavailable("503", retry_after=7.0), RateLimited("429", retry_after=0.0)]
     bench = Bench(*storm, "hello")
     await called(bench.client, how, ask("x"))
     assert bench.pauses == [3.0, 7.0, 0.0]
