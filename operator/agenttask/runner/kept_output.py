@@ -3,8 +3,7 @@
 Vectors of a collection are packed as 32-bit floats, which is what the models compute with.
 """
 
-import array
-import sys
+import struct
 
 from agenttask.api.checkpoint import MAX_PACKED_BYTES, CheckpointRefused, KeptCollection, KeptError, KeptOutput, KeptPassage
 from agenttask.plugin.step import Collection, Passage, StepError, StepOutput
@@ -55,14 +54,16 @@ def _packed(collection: Collection) -> KeptCollection:
     size = sum(len(vector) for vector in collection.vectors) * _FLOAT_BYTES
     if size > MAX_PACKED_BYTES:
         raise TooLargeToKeep(f"its {len(collection.vectors)} vectors have {size} bytes, at most {MAX_PACKED_BYTES} are kept")
-    numbers = array.array("f", (number for vector in collection.vectors for number in vector))
-    if sys.byteorder == "big":
-        numbers.byteswap()
+    numbers = [number for vector in collection.vectors for number in vector]
+    try:
+        packed = struct.pack(f"<{len(numbers)}f", *numbers)
+    except (OverflowError, struct.error) as error:
+        raise TooLargeToKeep(f"its vectors are no 32-bit floats: {error}") from error
     return KeptCollection(
         model=collection.model,
         dimensions=dimensions,
         passages=tuple(KeptPassage(text=passage.text, source=passage.source) for passage in collection.passages),
-        vectors=numbers.tobytes(),
+        vectors=packed,
     )
 
 
@@ -70,12 +71,9 @@ def _unpacked(collection: KeptCollection) -> Collection:
     width = collection.dimensions
     if len(collection.vectors) != len(collection.passages) * width * _FLOAT_BYTES or (collection.passages and not width):
         raise CheckpointRefused("the checkpoint is malformed: a collection has not one vector a passage")
-    numbers = array.array("f")
-    numbers.frombytes(collection.vectors)
-    if sys.byteorder == "big":
-        numbers.byteswap()
+    numbers = struct.unpack(f"<{len(collection.vectors) // _FLOAT_BYTES}f", collection.vectors)
     return Collection(
         model=collection.model,
         passages=tuple(Passage(text=passage.text, source=passage.source) for passage in collection.passages),
-        vectors=tuple(tuple(numbers[start : start + width]) for start in range(0, len(numbers), width or 1)),
+        vectors=tuple(numbers[start : start + width] for start in range(0, len(numbers), width or 1)),
     )

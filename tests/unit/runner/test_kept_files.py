@@ -98,6 +98,30 @@ def test_a_name_that_is_no_text_is_refused(workspace: Places) -> None:
         collect(workspace, ["*"])
 
 
+@pytest.mark.parametrize(
+    ("where", "failure", "said"),
+    [
+        pytest.param("os.open", FileNotFoundError(2, "gone"), None, id="gone-since"),
+        pytest.param("os.open", PermissionError(13, "Permission denied"), "'a' cannot be kept: Permission denied", id="unreadable"),
+        pytest.param("os.scandir", PermissionError(13, "Permission denied"), r"keepFiles '\*': Permission denied", id="folder"),
+    ],
+)
+def test_what_cannot_be_read_is_told(
+    workspace: Places, monkeypatch: pytest.MonkeyPatch, where: str, failure: OSError, said: str | None
+) -> None:
+    put(workspace, "a")
+
+    def fail(*_: object) -> int:
+        raise failure
+
+    monkeypatch.setattr(where, fail)
+    if said is None:
+        assert collect(workspace, ["*"]) == ()
+    else:
+        with pytest.raises(StepFailed, match=said):
+            collect(workspace, ["*"])
+
+
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "out/x", "a/b"])
 def test_a_kept_file_goes_nowhere_else(workspace: Places, tmp_path: Path, path: str) -> None:
     put(workspace, "a")

@@ -58,6 +58,11 @@ def test_a_large_collection_is_not_kept() -> None:
         kept(StepOutput(collection=collection(100, 1000)))
 
 
+def test_numbers_that_no_model_computes_are_not_kept() -> None:
+    with pytest.raises(TooLargeToKeep, match="no 32-bit floats"):
+        kept(StepOutput(collection=Collection(model="m", passages=(Passage(text="p", source="s"),), vectors=([1e39],))))
+
+
 @pytest.mark.parametrize(("dimensions", "size"), [(1, 0), (0, 0), (0, 4), (2, 4)])
 def test_a_collection_that_is_none_is_refused(dimensions: int, size: int) -> None:
     hostile = KeptCollection(model="m", dimensions=dimensions, passages=(KeptPassage(text="p", source="s"),), vectors=b"\0" * size)

@@ -23,7 +23,9 @@ from agenttask.api.checkpoint import (
 )
 from agenttask.api.document import TaskDocument
 from agenttask.api.errors import Interrupted, OutputTooLarge, SoftDeadlineReached, StepFailed
+from agenttask.domain.graph import StepGraph
 from agenttask.plugin.step import StepContext, StepKind, StepOutput
+from agenttask.runner.checkpoint import open_checkpoint
 from agenttask.runner.observer import NullObserver
 from agenttask.runner.places import places
 from agenttask.runner.run import Outcome, Station, TaskRun
@@ -226,6 +228,27 @@ async def test_an_item_that_is_another_one_now_runs_again(tmp_path: Path) -> Non
     attempts.store.content = encode(msgspec.structs.replace(kept, items=(msgspec.structs.replace(kept.items[0], value="0" * 64),)))
     await attempts.run(document(steps))
     assert attempts.calls == {"chat 1": 2, "chat 2": 1}
+
+
+async def test_an_item_that_is_no_json_runs_again(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    found = document([{"name": "ask", "forEach": "{{ [1] }}", "chat": {"model": "m", "prompt": "p"}}])
+    for _ in range(2):
+        keeper = await open_checkpoint(
+            found,
+            StepGraph(found.spec.steps),
+            attempts.station().places,
+            attempts.store,
+            runner="0.1.0",
+            workspace_kept=False,
+            log=lambda about, line: None,
+        )
+        keeper.item_ended(0, 0, object(), StepOutput())
+        keeper.item_ended(0, 1, "told", StepOutput())
+        assert await keeper.take_over_item(0, 0, object()) is None
+        await keeper.aclose()
+    assert attempts.store.content is not None
+    assert [item.index for item in decode(attempts.store.content).items] == [1]
 
 
 async def test_keep_files_that_are_too_large_fail_the_step_with_or_without_a_checkpoint(tmp_path: Path) -> None:
