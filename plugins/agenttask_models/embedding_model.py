@@ -63,10 +63,12 @@ class EmbeddingModel:
     def _embed(self, texts: Sequence[str]) -> list[Embedded]:
         torch = self._torch
         encoded = self._tokenizer(list(texts), truncation=True, max_length=self._window, return_overflowing_tokens=True)
-        windows: list[list[int]] = encoded["input_ids"]
-        owners: list[int] = encoded["overflow_to_sample_mapping"]
+        # A tokenizer that marks no ends gives an empty text no tokens: its vector is zero.
+        pairs = [pair for pair in zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True) if pair[1]]
+        owners: list[int] = [owner for owner, _ in pairs]
+        windows: list[list[int]] = [window for _, window in pairs]
         counts = [0] * len(texts)
-        for owner, window in zip(owners, windows, strict=True):
+        for owner, window in pairs:
             counts[owner] += len(window)
         with torch.inference_mode():
             sums = torch.zeros(len(texts), self._model.config.hidden_size, device=self._model.device)

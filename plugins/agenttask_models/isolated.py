@@ -37,6 +37,7 @@ from agenttask_models.wire import (
     read_frame,
 )
 
+COMMAND = (sys.executable, "-m", "agenttask_models.child")
 RESTARTS = 2
 _STOP_SECONDS = 5.0
 _PIPE_BYTES = 1 << 20
@@ -47,10 +48,11 @@ _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "PYTORCH_", "COVERAGE_")
 class IsolatedEngine:
     """`Engine` whose weights are in a child process."""
 
-    def __init__(self, model_id: str, create: Create, config: EngineConfig, environ: Mapping[str, str]) -> None:
+    def __init__(self, model_id: str, create: Create, config: EngineConfig, environ: Mapping[str, str], command: Sequence[str]) -> None:
         self._name = model_id
         self._create = create
         self._log = config.log
+        self._command = command
         self._environ = _clean(environ, config.threads)
         self._numbers = itertools.count(1)
         self._calls: dict[int, asyncio.Queue[Told | AgentTaskError]] = {}
@@ -65,7 +67,9 @@ class IsolatedEngine:
         """Set when the process died once too often."""
 
     @classmethod
-    async def start(cls, model_id: str, device: str, config: EngineConfig, environ: Mapping[str, str]) -> "IsolatedEngine":
+    async def start(
+        cls, model_id: str, device: str, config: EngineConfig, environ: Mapping[str, str], *, command: Sequence[str] = COMMAND
+    ) -> "IsolatedEngine":
         """Load a model in a new process; errors are those of its factory."""
         create = Create(
             model_id=model_id,
@@ -77,7 +81,7 @@ class IsolatedEngine:
             device_processes=config.device_processes,
             hub=config.hub,
         )
-        engine = cls(model_id, create, config, environ)
+        engine = cls(model_id, create, config, environ, command)
         try:
             await engine._spawn()
         except BaseException:
@@ -188,9 +192,7 @@ class IsolatedEngine:
 
     async def _spawn(self) -> None:
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "agenttask_models.child",
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=self._environ,

@@ -28,8 +28,8 @@ def byte_tokenizer(**more: Any) -> Any:
     )
 
 
-def save_tiny_llama(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> Path:
-    """A causal language model; its answers are nonsense, the same each time."""
+def save_tiny_llama(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, initializer_range: float = 0.02) -> Path:
+    """A causal language model; its answers are nonsense, the same each time, and with large numbers (0.5) they depend on the prompt."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -45,6 +45,7 @@ def save_tiny_llama(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) 
         num_key_value_heads=1,
         max_position_embeddings=WINDOW,
         bos_token_id=None,
+        initializer_range=initializer_range,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
