@@ -144,9 +144,14 @@ async def run(factory: ModelFactory, incoming: int, outgoing: int) -> int:
     """Serve over two pipes."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_PIPE_BYTES)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(incoming, "rb", buffering=0))
+    source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(incoming, "rb", buffering=0))
     pipe, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(outgoing, "wb", buffering=0))
-    return await Child(factory, reader, asyncio.StreamWriter(pipe, protocol, None, loop)).serve()
+    writer = asyncio.StreamWriter(pipe, protocol, None, loop)
+    try:
+        return await Child(factory, reader, writer).serve()
+    finally:
+        writer.close()
+        source.close()
 
 
 def main() -> int:

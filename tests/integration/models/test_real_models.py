@@ -1,11 +1,11 @@
 """Real weights from packages on torch: MiniLM knows meaning, SmolLM2 knows Paris, and what was converted loads at once."""
 
+import asyncio
 import hashlib
 import importlib.metadata
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,9 +49,9 @@ async def smollm2(cache) -> AsyncIterator[Engine]:
     await engine.aclose()
 
 
-async def answer(engine: Engine, question: str, max_tokens: int = 24) -> str:
+async def answer(engine: Engine, question: str, max_tokens: int = 24, **sampling) -> str:
     asked = (Message(role="user", content=question),)
-    return "".join([chunk.text async for chunk in engine.generate(asked, Sampling(max_tokens=max_tokens))])
+    return "".join([chunk.text async for chunk in engine.generate(asked, Sampling(max_tokens=max_tokens, **sampling))])
 
 
 async def test_related_texts_are_nearer_than_unrelated_ones(minilm):
@@ -82,14 +82,57 @@ async def test_the_capital_of_france_is_known(smollm2):
     assert "Paris" in await answer(smollm2, "What is the capital of France?")
 
 
+async def test_eight_who_ask_at_once_get_what_each_would_get_alone(smollm2):
+    questions = [f"What is the capital of {country}?" for country in ("France", "Japan", "Egypt", "Cuba", "Peru", "Chad", "Iran", "Oman")]
+    together = await asyncio.gather(*(answer(smollm2, question, 12) for question in questions))
+    assert [together[0], together[3]] == [await answer(smollm2, questions[0], 12), await answer(smollm2, questions[3], 12)]
+    assert "Paris" in together[0]
+    assert "Tokyo" in together[1]
+
+
+async def test_a_seed_is_an_answer_and_a_stop_text_its_end(smollm2):
+    story = {"question": "Tell me a story about a dog.", "max_tokens": 16, "temperature": 0.9}
+    one, same, other = await asyncio.gather(*(answer(smollm2, seed=seed, **story) for seed in (1, 1, 2)))
+    assert one == same
+    assert one != other
+    assert await answer(smollm2, "What is the capital of France?", stop=("Paris",)) == "The capital of France is "
+
+
+async def test_a_common_beginning_is_computed_once(smollm2):
+    """By what the batch has read, not by the clock."""
+    system = Message(role="system", content="You are a terse geographer. " * 40)
+    steps = smollm2._batch._batching
+
+    async def ask(country: str) -> int:
+        before = steps.current_batch
+        asked = (system, Message(role="user", content=f"What is the capital of {country}?"))
+        _ = [chunk async for chunk in smollm2.generate(asked, Sampling(max_tokens=1))]
+        return steps.current_batch - before
+
+    first, second = await ask("France"), await ask("Italy")
+    assert (first >= 2, second) == (True, 1)
+
+
+async def test_on_a_gpu_a_model_takes_its_share_and_answers(cache):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip(f"torch {torch.__version__} finds no CUDA device on this machine")
+    config = EngineConfig(local=SMOLLM2, gpu_memory_fraction=0.5)
+    identity = await factory(cache).identify("small", "cuda", config)
+    engine = await factory(cache).create("small", "cuda", config)
+    assert "Paris" in await answer(engine, "What is the capital of France?")
+    assert engine.device == identity.device
+    assert torch.cuda.max_memory_allocated(engine.device) <= identity.device_bytes
+    await engine.aclose()
+
+
 async def test_what_was_converted_is_loaded_without_converting_again(smollm2, cache, monkeypatch):
     def converts(*_args):
         raise AssertionError("converted again")
 
     monkeypatch.setattr(conversion, "_dequantise", converts)
-    started = time.monotonic()
     engine = await factory(cache).create("again", "cpu", EngineConfig(local=SMOLLM2))
-    assert time.monotonic() - started < 15
     assert "Paris" in await answer(engine, "What is the capital of France?")
     await engine.aclose()
 

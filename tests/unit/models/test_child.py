@@ -65,8 +65,9 @@ async def talking(factory):
     reader = asyncio.StreamReader()
     incoming, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(up_read, "rb", buffering=0))
     pipe, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(down_write, "wb", buffering=0))
-    yield Talk(reader, asyncio.StreamWriter(pipe, protocol, None, loop), running)
-    pipe.close()
+    writer = asyncio.StreamWriter(pipe, protocol, None, loop)
+    yield Talk(reader, writer, running)
+    writer.close()
     await asyncio.wait({running}, timeout=10)
     incoming.close()
 
