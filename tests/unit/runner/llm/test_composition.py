@@ -1,6 +1,7 @@
 """The clients around a client as `Models` puts them together: their order, and what tasks of one process share."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -163,3 +164,21 @@ async def test_counting_tokens_is_an_ability_of_the_clients_that_have_it() -> No
     assert not isinstance(asked("b"), CountsTokens)
     assert await counting.count_tokens(["abc"]) == [3]
     assert ends.seen == []
+
+
+@in_virtual_time
+async def test_a_retry_is_told_once() -> None:
+    lines: list[str] = []
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    process, handler = Process(), Told()
+    models, _ = process.task({"m": PlayedClient(DOWN, "fine")}, document("m"))
+    logging.getLogger().addHandler(handler)
+    try:
+        await models.for_step("s")("m").chat(ask("x"))
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert (len(process.said), lines) == (1, [])
