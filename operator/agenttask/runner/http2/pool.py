@@ -157,20 +157,24 @@ class Pool(Generic[Key]):
         each = max(1, min([self.settings.streams_per_connection, *(connection.limit for connection in origin.connections)]))
         wanted = -(-len(origin.waiting) // each) if origin.proved else 1
         while len(origin.dialling) < wanted and usable + len(origin.dialling) < self.settings.connections_per_origin:
-            if not self._room_for_one_more():
-                return
+            if self._full():
+                if not self._close_an_idle_one():
+                    return
+                continue  # whoever else waits was served by that, perhaps with a dial
             task = self._loop.create_task(self._dial(key, origin, origin.waiting[0][1]))
             origin.dialling.add(task)
 
-    def _room_for_one_more(self) -> bool:
-        connections = [connection for origin in self._origins.values() for connection in origin.connections]
-        if len(connections) + sum(len(origin.dialling) for origin in self._origins.values()) < self.settings.connections:
-            return True
-        idle = next((connection for connection in connections if not connection.busy), None)
-        if idle is None:
-            return False
-        idle.close()
-        return True
+    def _full(self) -> bool:
+        origins = self._origins.values()
+        return sum(len(origin.connections) + len(origin.dialling) for origin in origins) >= self.settings.connections
+
+    def _close_an_idle_one(self) -> bool:
+        for origin in self._origins.values():
+            for connection in origin.connections:
+                if not connection.busy:
+                    connection.close()
+                    return True
+        return False
 
     async def _dial(self, key: Key, origin: _Origin, dial: Dial) -> None:
         failure: Exception | None = None

@@ -26,8 +26,8 @@ async def sessions() -> AsyncIterator[Callable[..., SharedSession]]:
     """Makes `SharedSession`s with these settings; nothing of them is left after the test."""
     made: list[SharedSession] = []
 
-    def make(http: HttpSettings = HttpSettings(total_seconds=60), traces: tuple = (), **http2: float) -> SharedSession:
-        made.append(SharedSession(traces, settings=http, http2=Http2Settings(**http2)))
+    def make(http: HttpSettings | None = None, traces: tuple = (), **http2: float) -> SharedSession:
+        made.append(SharedSession(traces, settings=http or HttpSettings(total_seconds=60), http2=Http2Settings(**http2)))
         return made[-1]
 
     yield make

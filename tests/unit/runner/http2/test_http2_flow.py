@@ -186,6 +186,5 @@ async def test_a_socket_that_takes_no_more_holds_an_upload(sessions: Sessions) -
         await request.complete.wait()
         await request.answer(str(len(request.body)).encode())
 
-    async with serving(script, prepare=prepare) as server:
-        async with sessions().of(mode=PRIOR).post(server.url + "/large", data=body()) as response:
-            assert await response.text() == "60000000"
+    async with serving(script, prepare=prepare) as server, sessions().of(mode=PRIOR).post(server.url + "/large", data=body()) as response:
+        assert await response.text() == "60000000"

@@ -95,7 +95,8 @@ async def test_without_tls_auto_is_http1(sessions: Sessions) -> None:
 
 async def test_prior_knowledge_over_tls_offers_http2_only(sessions: Sessions, authority: Authority, ca_file: str) -> None:
     async with serving(echo, tls=authority.server_context("h2", "http/1.1")) as server:
-        async with sessions().of(mode=PRIOR, ca_file=ca_file).get(server.url) as response:
+        session = sessions().of(mode=PRIOR, ca_file=ca_file)
+        async with session.get(server.url) as response:
             assert response.version == aiohttp.HttpVersion(2, 0)
 
 
