@@ -42,7 +42,8 @@ async def shared():
 
 def client_of(kind, server, shared, *, credential=None, **fields):
     """As the runner makes it: on the session that has the model's headers, CA and HTTP/2 mode."""
-    model = model_document(kind, **{"endpoint": server.endpoint if kind == "openai" else server.url} | fields)
+    here = {} if server is None else {"endpoint": server.endpoint if kind == "openai" else server.url}
+    model = model_document(kind, **here | fields)
     context = client_context(credential=credential)
     return FACTORIES[kind](model, type(context)(credential=credential, session=shared.for_model(model), engines=context.engines))
 
@@ -57,6 +58,20 @@ def memory() -> int:
 
 
 # ---- time
+
+
+@pytest.mark.parametrize("http2", ["Auto", "Disabled"])
+async def test_a_server_that_takes_a_connection_and_says_nothing_is_unavailable_after_the_time_to_connect(kind, shared, http2):
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(keep, "127.0.0.1", 0) as silent:
+        host, port = silent.sockets[0].getsockname()
+        timeouts = Timeouts(connect_seconds=1, total_seconds=60)
+        client = client_of(kind, None, shared, endpoint=f"https://{host}:{port}", timeouts=timeouts, http2=http2)
+        with pytest.raises(ModelUnavailable, match=r"did not answer in time \(connectSeconds 1, totalSeconds 60\)"):
+            await client.chat(ask("x"))
 
 
 @pytest.mark.parametrize("begins", ["not at all", "with nothing to say"])
