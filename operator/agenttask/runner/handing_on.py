@@ -6,25 +6,37 @@ import msgspec
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import AgentTaskError, OutputTooLarge, StepFailed
+from agenttask.api.report import ERROR_MESSAGE_CHARACTERS, shorten
 from agenttask.plugin.step import StepError, StepOutput
 
 _encode = msgspec.json.Encoder().encode
 
 
 def bounded(output: StepOutput) -> int:
-    """The output's size, of its text or its JSON, whichever is larger.
+    """The output's size: of its text, its JSON or its files, whichever is largest.
 
     Raises:
         OutputTooLarge: more than later steps can be handed.
         StepFailed: its `json` is no JSON.
     """
-    text = len(output.text.encode("utf-8", "surrogatepass"))
-    if text > MAX_STEP_TEXT_BYTES:
-        raise OutputTooLarge(f"the step's text has {text} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
-    json = _json_size(output.json)
-    if json > MAX_STEP_TEXT_BYTES:
-        raise OutputTooLarge(f"the step's JSON has {json} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
-    return max(text, json)
+    sizes = _sizes(output)
+    for what, size in sizes.items():
+        if size > MAX_STEP_TEXT_BYTES:
+            raise OutputTooLarge(f"the step's {what} {size} bytes, at most {MAX_STEP_TEXT_BYTES} can be handed on; write it to a file")
+    return max(sizes.values()) + (0 if output.error is None else len(output.error.message))
+
+
+def weight(output: StepOutput) -> int:
+    """Roughly how much work it is to render with it."""
+    return sum(_sizes(output).values())
+
+
+def _sizes(output: StepOutput) -> dict[str, int]:
+    return {
+        "text has": len(output.text.encode("utf-8", "surrogatepass")),
+        "JSON has": _json_size(output.json),
+        "files have": sum(len(content) for content in output.files.values()),
+    }
 
 
 def _json_size(value: Any) -> int:
@@ -93,8 +105,8 @@ class Gathered:
 
 
 def as_step_error(error: AgentTaskError) -> StepError:
-    """How later steps see a failure."""
-    return StepError(reason=error.reason, message=str(error))
+    """How later steps see a failure; its message is as long as status would show."""
+    return StepError(reason=error.reason, message=shorten(str(error), ERROR_MESSAGE_CHARACTERS))
 
 
 def located(error: AgentTaskError, where: str) -> AgentTaskError:

@@ -1,7 +1,6 @@
 """Tries of one step or one item: again after a pause where that may help, as `retry` says."""
 
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 
 from agenttask.api.errors import AgentTaskError
@@ -35,8 +34,9 @@ async def with_retries(
     Raises:
         AgentTaskError: the last try's.
     """
-    last = ""
-    for tries in count(1):
+    last, tries = "", 0
+    while True:
+        tries += 1
         prepared = await prepare(last)
         try:
             return await run(prepared)
@@ -47,4 +47,3 @@ async def with_retries(
             failed(tries, error, seconds)
             last = str(error)
         await pause(seconds)
-    raise AssertionError("unreachable: `count` does not end")

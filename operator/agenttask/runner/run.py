@@ -6,6 +6,7 @@ the run's own and leave with it.
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,7 +38,7 @@ from agenttask.runner.session import SharedSession
 from agenttask.runner.slots import Slots
 from agenttask.runner.station import Outcome as Outcome
 from agenttask.runner.station import Station as Station
-from agenttask.runner.stepping import template_values
+from agenttask.runner.stepping import off_loop_if_large, template_values
 from agenttask.runner.steps import Steps
 from agenttask.runner.telling import Telling
 
@@ -181,7 +182,11 @@ class TaskRun:
         )
         station.observer.run_started(self._document)
         await run_in_order(graph, run=steps.run, halt=self._record.halt)
-        output = steps.outputs[spec.steps[-1].name].text if spec.output is None else self._render(spec.output, steps.outputs)
+        if spec.output is None:
+            output = steps.outputs[spec.steps[-1].name].text
+        else:
+            render_output = functools.partial(self._render, spec.output, steps.outputs)
+            output = await off_loop_if_large(steps.outputs.values(), threads)(render_output)
         try:
             output.encode()
         except UnicodeEncodeError as error:

@@ -2,8 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -17,11 +17,11 @@ from agenttask.domain.step_rules import config_field
 from agenttask.domain.templates import LITERAL_FIELDS
 from agenttask.plugin.step import StepContext, StepKind, StepOutput
 from agenttask.plugin.threading import ThreadingStrategy, WorkKind
-from agenttask.runner.handing_on import bounded
+from agenttask.runner.handing_on import bounded, weight
 
-T = TypeVar("T")
+OffLoop = Callable[[Callable[[], Any]], Awaitable[Any]]
 _LARGE = 64 * 1024
-"""Rendering with values of more characters than this leaves the event loop."""
+"""Rendering with outputs of more bytes than this leaves the event loop."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -31,9 +31,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     seconds: int | None
 
 
-async def prepare(
-    index: int, step: Step, kind: StepKind, values: Mapping[str, Any], threads: ThreadingStrategy, programs: Programs
-) -> Prepared:
+async def prepare(index: int, step: Step, kind: StepKind, values: Mapping[str, Any], programs: Programs, off_loop: OffLoop) -> Prepared:
     """Render and check what the step is to do; `programs` are those of its templates.
 
     Raises:
@@ -41,9 +39,7 @@ async def prepare(
     """
     field = config_field(index, step)
     literal = LITERAL_FIELDS if step.plugin is None else frozenset[str]()
-    rendered = await off_loop_if_large(
-        values, threads, functools.partial(render_tree, step.config, values, field=field, literal=literal, programs=programs)
-    )
+    rendered = await off_loop(functools.partial(render_tree, step.config, values, field=field, literal=literal, programs=programs))
     try:
         config = msgspec.convert(rendered, kind.schema, strict=True)
     except msgspec.ValidationError as error:
@@ -85,19 +81,19 @@ async def run_once(
     return output
 
 
-async def off_loop_if_large(values: Mapping[str, Any], threads: ThreadingStrategy, function: Callable[[], T]) -> T:
-    """The function's result; with large values it runs beside the event loop."""
-    return await threads.run(WorkKind.PYTHON_CPU, function) if _size(values) > _LARGE else function()
+def off_loop_if_large(outputs: Iterable[StepOutput], threads: ThreadingStrategy) -> OffLoop:
+    """Runs functions that render with these outputs: beside the event loop where they are large."""
+    large = sum(weight(output) for output in outputs) > _LARGE
+
+    async def run(function: Callable[[], Any]) -> Any:
+        return await threads.run(WorkKind.PYTHON_CPU, function) if large else function()
+
+    return run
 
 
 def template_values(document_values: Mapping[str, Any], outputs: Mapping[str, StepOutput]) -> dict[str, Any]:
     """What templates see: the task's own values, and the outputs of ended steps."""
     return {**document_values, "steps": {name: output.as_template_value() for name, output in outputs.items()}}
-
-
-def _size(values: Mapping[str, Any]) -> int:
-    steps = values["steps"].values()
-    return sum(len(step["text"]) + sum(map(len, step["files"].values())) for step in steps)
 
 
 def _seconds(index: int, step: Step, values: Mapping[str, Any], programs: Programs) -> int | None:

@@ -89,6 +89,7 @@ class OneStep:
         self._needed = needed
         self._values = template_values(steps.values, needed)
         self._programs = Programs()
+        self._off_loop = off_loop_if_large(needed.values(), steps.lender.threads)
         self._claim = Claim(index=index, kind=step.kind, priority=step.priority)
 
     async def run(self) -> StepOutput:
@@ -156,7 +157,7 @@ class OneStep:
         with steps.telling.of_item(index, item):
             return await with_retries(
                 step.retry,
-                prepare=lambda last: prepare(index, step, kind, {**values, "lastError": last}, steps.lender.threads, self._programs),
+                prepare=lambda last: prepare(index, step, kind, {**values, "lastError": last}, self._programs, self._off_loop),
                 run=run,
                 failed=lambda tries, error, seconds: steps.telling.try_failed(index, item, tries, error, seconds),
                 pause=steps.slots.pause,
@@ -165,7 +166,7 @@ class OneStep:
 
     def _evaluated(self, function: Callable[..., Any], name: str, source: str) -> Awaitable[Any]:
         field = f"spec.steps[{self._index}].{name}"
-        return off_loop_if_large(self._values, self._all.lender.threads, functools.partial(function, source, self._values, field=field))
+        return self._off_loop(functools.partial(function, source, self._values, field=field))
 
     async def _kept(self, every: Iterable[Mapping[str, Any]]) -> tuple[KeptFile, ...] | None:
         """The files that `keepFiles` finds, rendered with each of these values."""
