@@ -8,6 +8,7 @@ by its mark (strays.py).
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -74,10 +75,15 @@ class ProcessGroup:
                 )
             except OSError as error:
                 raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {error.strerror or error}") from error
+        self._descriptor: int | None = None
         try:
-            self._descriptor: int | None = os.pidfd_open(self._process.pid)  # open to the end: strays.py spares who is waited for
-        except OSError:  # an old sandboxed kernel, or no descriptor left
-            self._descriptor = None
+            self._descriptor = os.pidfd_open(self._process.pid)  # open to the end: strays.py spares who is waited for
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # else an old or sandboxed kernel, which has none
+                self._process.kill()
+                self._process.wait()
+                self.close()
+                raise StepFailed(f"command {invocation.argv[0]!r} cannot be watched: {error.strerror or error}") from error
 
     async def connect(self, stdout: asyncio.Protocol, stderr: asyncio.Protocol) -> None:
         """Give what it prints to two protocols.

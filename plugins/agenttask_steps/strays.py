@@ -90,6 +90,10 @@ class Strays:
     def _adopted(self, zombies: set[int]) -> set[int]:
         """Reap those that are for the second time there and that nobody here has a descriptor of; the new ones are given back."""
         waited_for: set[int] = set()
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:  # a kernel without them tells nobody who is waited for
+            return set()
         for entry in (self._proc / "self" / "fdinfo").iterdir():
             with contextlib.suppress(OSError):
                 waited_for.update(int(line[4:]) for line in entry.read_text().splitlines() if line.startswith("Pid:"))

@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from agenttask_threading import worker
+from agenttask_threading.answer import Answer
 
 _KEPT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -19,30 +18,8 @@ _LOOK_SECONDS = 0.005
 _BUFFER_BYTES = 1 << 20
 
 
-class RemoteTraceback(Exception):
-    """Where in the other process an exception came from; the cause of the one that is raised here."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
-
-
 class ChildDied(Exception):
     """The process ended before it answered."""
-
-
-class Answer:
-    """A function's result, or its exception, as it came."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-
-    def given(self) -> Any:
-        """The result; the exception is raised, with the other process's traceback as its cause."""
-        succeeded, *rest = pickle.loads(self._raw)  # noqa: S301 - the worker closes its memory before it serves
-        if succeeded:
-            return rest[0]
-        error, told = rest
-        raise error from RemoteTraceback(told)
 
 
 class Child:
@@ -81,7 +58,7 @@ class Child:
         """The process's number."""
         return self._process.pid
 
-    async def call(self, packed: bytes) -> "Answer":
+    async def call(self, packed: bytes) -> Answer:
         """What came of the function.
 
         Raises:

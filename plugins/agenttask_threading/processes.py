@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 from agenttask.api.errors import Interrupted, StepFailed
 from agenttask.plugin.threading import ThreadingLimits
-from agenttask_threading.child import Answer, Child, ChildDied
+from agenttask_threading.answer import Answer
+from agenttask_threading.child import Child, ChildDied
 from agenttask_threading.importable import name_of, packed
 
 T = TypeVar("T")
