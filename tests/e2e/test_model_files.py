@@ -62,12 +62,11 @@ def test_certificates_and_weights_are_waited_for_and_then_lie_in_the_pod(release
     release.until("looks", lambda status: status.get("reason") == "UnknownModel", seconds=60)
     claim = {"persistentVolumeClaim": {"claimName": "weights"}}
     release.apply(model("claimed", {"client": "scripted", "model": "echo", "local": claim}))
-    for missing, objects in (("ConfigMap 'ca'", [CERTIFICATES]), ("PersistentVolumeClaim 'weights'", weights)):
-        status = release.until("looks", lambda status: status.get("reason") == "MissingInput", seconds=60)
-        assert missing in status["message"] or missing.startswith("Persistent")  # a reason is written once, its message is the first
-        release.apply(*objects)
-
+    waits = release.until("looks", lambda status: status.get("reason") == "MissingInput", seconds=60)
+    release.apply(CERTIFICATES)
+    release.apply(*weights)
     status = release.ended("looks")
 
+    assert waits["message"].endswith("has no ConfigMap 'ca' yet")
     assert (status["phase"], status["models"]) == ("Succeeded", "bundled")
     assert status["output"].split() == ["CERTIFICATE/mnt/models/claimed", "Read-only"]
