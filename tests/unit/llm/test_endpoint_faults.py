@@ -87,10 +87,10 @@ async def test_a_stream_whose_first_piece_is_late_is_unavailable(kind, server, s
 
 
 async def test_a_stream_that_began_in_time_may_take_longer(kind, server, shared):
-    client = client_of(kind, server, shared, timeouts=Timeouts(connect_seconds=2, first_token_seconds=2, total_seconds=60))
+    client = client_of(kind, server, shared, timeouts=Timeouts(connect_seconds=2, first_token_seconds=3, total_seconds=60))
     stream = client.stream(ask("one two three"))
     pieces = [(await anext(stream)).text]
-    await asyncio.sleep(2.2)
+    await asyncio.sleep(3.2)
     pieces += [chunk.text async for chunk in stream]
     assert "".join(pieces) == "echo: one two three"
 
