@@ -16,7 +16,7 @@ from agenttask.runner.http2.errors import Http2Error, MalformedAnswer
 from agenttask.runner.http2.fields import RawFields, as_headers, reason_of, status_of
 from agenttask.runner.http2.stream import Stream
 
-_NO_BODY = frozenset({204, 205, 304})
+_NO_BODY = frozenset({204, 304})
 _MAX_INFORMATIONAL = 16
 
 

@@ -38,6 +38,7 @@ class _Origin:
         self.proved = False
         """It spoke HTTP/2 before: several dials at once are no waste."""
         self.dial_again = 0.0
+        self.dialling_since = 0.0
 
     def usable(self) -> list[Http2Connection]:
         return [connection for connection in self.connections if connection.usable]
@@ -143,12 +144,15 @@ class Pool(Generic[Key]):
             connection = origin.pick(self.settings.streams_per_connection)
             if connection is None:
                 self._dial_for_waiting(key, origin)
-                connection = None if origin.dialling else origin.least_busy()
+                connection = None if self._worth_waiting(origin) else origin.least_busy()
                 if connection is None:
                     return
             slot, _dial = origin.waiting.popleft()
             slot.set_result(connection.reserve())
             origin.forget_cancelled()
+
+    def _worth_waiting(self, origin: _Origin) -> bool:
+        return bool(origin.dialling) and self._loop.time() - origin.dialling_since < self.settings.patience_seconds
 
     def _dial_for_waiting(self, key: Key, origin: _Origin) -> None:
         usable = len(origin.usable())
@@ -161,6 +165,9 @@ class Pool(Generic[Key]):
                 if not self._close_an_idle_one():
                     return
                 continue  # whoever else waits was served by that, perhaps with a dial
+            if not origin.dialling:
+                origin.dialling_since = self._loop.time()
+                self._loop.call_later(self.settings.patience_seconds, self._serve, key, origin)
             task = self._loop.create_task(self._dial(key, origin, origin.waiting[0][1]))
             origin.dialling.add(task)
 

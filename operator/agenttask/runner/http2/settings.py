@@ -15,8 +15,10 @@ class Http2Settings(Struct, frozen=True, kw_only=True):
     """Beyond them another connection is dialled: all streams of one share a congestion window."""
     connections_per_origin: int = 8
     connections: int = 100
-    connect_seconds: float = 10.0
+    connect_seconds: float = 60.0
     """For a dial that several requests wait for; each has its own `ClientTimeout.connect` besides."""
+    patience_seconds: float = 1.0
+    """How long a request waits for a dial where another connection could take it beyond the soft cap."""
     dial_again_seconds: float = 5.0
     """After a failed dial, where other connections can take the requests meanwhile."""
     ping_after_seconds: float = 15.0

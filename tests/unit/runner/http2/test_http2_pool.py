@@ -156,6 +156,19 @@ async def test_a_failed_dial_leaves_requests_to_the_connections_there_are(sessio
         assert server.seen.connections == 2  # not another with each request
 
 
+async def test_a_dial_that_takes_long_holds_up_no_request_that_another_connection_could_take(sessions: Sessions) -> None:
+    gate = Gate()
+    async with serving(gate) as server:
+        session = sessions(patience_seconds=0.1).of(mode=PRIOR)
+        await ask(session, server.url + "/first")
+        server.greets = False
+        tasks = [asyncio.create_task(ask(session, server.url + "/slow")) for _ in range(40)]
+        await server.seen.until(lambda seen: seen.requests == 41)
+        assert server.seen.peak_streams == 40
+        gate.open.set()
+        await asyncio.gather(*tasks)
+
+
 async def test_who_waits_and_is_cancelled_leaves_no_slot_behind(sessions: Sessions) -> None:
     async with serving() as server:
         shared = sessions()

@@ -1,0 +1,84 @@
+"""HTTP settings and feature gates of the environment, and the sessions that follow from them."""
+
+import pytest
+
+from agenttask.api.document import ModelDocument
+from agenttask.api.errors import InvalidTask
+from agenttask.runner.gates import read_gates
+from agenttask.runner.http_settings import HttpSettings, read_http_settings
+from agenttask.runner.session import SharedSession
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    assert read_http_settings({}) == HttpSettings(
+        connections=100, connections_per_host=10, dns_cache_seconds=30, total_seconds=30, http2=True
+    )
+
+
+def test_variables_set_each_of_them() -> None:
+    given = {
+        "HTTP_CONNECTIONS": "7",
+        "HTTP_CONNECTIONS_PER_HOST": "3",
+        "HTTP_DNS_CACHE_SECONDS": "60",
+        "HTTP_TOTAL_SECONDS": "120",
+        "FEATURE_GATES": "HTTP2=false",
+    }
+    assert read_http_settings(given) == HttpSettings(
+        connections=7, connections_per_host=3, dns_cache_seconds=60, total_seconds=120, http2=False
+    )
+
+
+@pytest.mark.parametrize("raw", ["0", "-1", "1.5", "x", "٣", "9" * 5000, "10001"])
+def test_a_number_out_of_bounds_is_refused_with_its_bounds(raw: str) -> None:
+    with pytest.raises(InvalidTask, match="from 1 to 10000") as raised:
+        read_http_settings({"HTTP_CONNECTIONS": raw})
+    assert raised.value.field == "HTTP_CONNECTIONS"
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "on"), [("", True), ("HTTP2=true", True), ("HTTP2=False", False), (" HTTP2=false , ", False), ("HTTP2=false,HTTP2=true", True)]
+)
+def test_a_gate_is_read(raw: str, on: bool) -> None:
+    assert read_gates(raw) == {"HTTP2": on}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("HTP2=false", "no feature gate 'HTP2'; there are: HTTP2; did you mean 'HTTP2'?"),
+        ("http3", "no feature gate 'http3'"),
+        ("HTTP2", "can be true or false, as HTTP2=false"),
+        ("HTTP2=no", "gate HTTP2 is 'no'"),
+    ],
+)
+def test_an_unknown_gate_or_value_is_refused_with_what_there_is(raw: str, message: str) -> None:
+    with pytest.raises(InvalidTask) as raised:
+        read_gates(raw)
+    assert message in str(raised.value)
+    assert raised.value.field == "FEATURE_GATES"
+
+
+async def test_a_model_gets_the_session_of_its_policy() -> None:
+    shared = SharedSession()
+    plain = ModelDocument(name="m", client="openai", model="x")
+    special = ModelDocument(name="n", client="openai", model="x", http2="Disabled", headers={"X-Tenant": "blue"})
+    session = shared.for_model(special)()
+    assert shared.for_model(plain)() is shared()
+    assert session is shared.for_model(special)()
+    assert session is not shared()
+    assert session.headers["X-Tenant"] == "blue"
+    assert session.connector is shared().connector
+    assert session.timeout.total == 30
+    assert not session.trust_env
+    await shared.aclose()
+    assert session.closed
+    await shared.aclose()
+
+
+async def test_a_bundle_that_cannot_be_read_is_the_tasks_error() -> None:
+    shared = SharedSession()
+    broken = ModelDocument(name="m", client="openai", model="x", ca_file="/absent/ca.pem")
+    with pytest.raises(InvalidTask, match=r"'/absent/ca\.pem' cannot be read"):
+        shared.for_model(broken)()
+    await shared.aclose()
