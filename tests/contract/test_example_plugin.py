@@ -20,7 +20,7 @@ USE = """
 import asyncio, json, sys
 from pathlib import Path
 import msgspec
-from agenttask.api.document import TaskRef
+from agenttask.api.document import Policy, TaskRef
 from agenttask.api.errors import StepFailed
 from agenttask.domain.placement import place
 from agenttask.plugin.device import DeviceClass, Stock
@@ -43,7 +43,8 @@ async def main():
     kind = plugins.step_kinds.choose("word-count")()
     said = []
     context = StepContext(name="count", task=TaskRef(name="t", namespace="n", uid="u"), outputs={}, files=None, workspace=Path("."),
-                          threads=threads, model=None, environment={}, secrets={}, log=said.append)
+                          threads=threads, model=None, environment={}, secrets={}, log=said.append,
+                          locks=None, policy=Policy(), session=None)
     output = await kind.run(msgspec.convert({"text": "two words", "atLeast": 1}, kind.schema), context)
     print(json.dumps([output.text, output.json, said]))
     try:
