@@ -32,6 +32,8 @@ class Line(Struct):
     state: State = "pending"
     started: float = 0
     seconds: float | None = None
+    ended: int = 0
+    items: int = 0
     message: str = ""
 
 
@@ -83,7 +85,8 @@ class Board:
         mark: RenderableType = self._spinner if line.state == "running" else Text.from_markup(_MARKS[line.state])
         seconds = self.clock() - line.started if line.state == "running" else line.seconds
         shown = "" if seconds is None else f"{seconds:.1f} s"
-        table.add_row(mark, f"{indent}{escape(line.name)}", f"[dim]{line.kind}[/]", shown, escape(line.message))
+        items = f"{line.ended}/{line.items} " if line.items else ""
+        table.add_row(mark, f"{indent}{escape(line.name)}", f"[dim]{line.kind}[/]", shown, escape(f"{items}{line.message}"))
 
 
 class TaskProgress(NullObserver):
@@ -128,6 +131,23 @@ class TaskProgress(NullObserver):
         """A mark, and why."""
         if self.lines:
             self.lines[index].state, self.lines[index].message = "skipped", why
+
+    def step_taken(self, index: int, step: Step, *, attempt: int) -> None:  # noqa: ARG002
+        """A mark, and where it ended."""
+        self.lines[index].state, self.lines[index].message = "succeeded", f"ended in attempt {attempt}"
+
+    def item_started(self, index: int, step: Step, item: int, count: int) -> None:  # noqa: ARG002
+        """How many items there are."""
+        self.lines[index].items = count
+
+    def item_ended(self, index: int, step: Step, item: int, count: int, *, seconds: float, error: AgentTaskError | None) -> None:  # noqa: ARG002
+        """One more has ended."""
+        self.lines[index].ended += 1
+        self.lines[index].message = "" if error is None else one_line(f"item {item + 1}: {error}")
+
+    def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:  # noqa: ARG002
+        """What is tried again."""
+        self.lines[index].message = one_line(f"try {tries} failed: {error}")
 
     def model_call_started(
         self,

@@ -105,3 +105,23 @@ def test_a_task_that_was_refused_has_no_picture(progress: TaskProgress, stream: 
     progress.step_skipped(0, DOCUMENT.spec.steps[0], why="refused")
     progress.run_ended(DOCUMENT, seconds=0, usage=Usage(), error=StepFailed("x"))
     assert stream.getvalue().strip() == ""
+
+
+def test_items_tries_and_what_was_taken_over_are_shown(progress: TaskProgress, stream: io.StringIO) -> None:
+    steps = DOCUMENT.spec.steps
+    progress.run_started(DOCUMENT)
+    progress.step_taken(0, steps[0], attempt=2)
+    progress.step_started(1, steps[1])
+    for item in range(2):
+        progress.item_started(1, steps[1], item, 7)
+        progress.item_ended(1, steps[1], item, 7, seconds=1, error=StepFailed("exited 3") if item else None)
+    progress.step_started(2, steps[2])
+    progress.try_failed(2, steps[2], None, tries=1, error=StepFailed("exited 4"), pause=1.0)
+    progress.run_ended(DOCUMENT, seconds=2, usage=Usage(), error=None)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    picture = [" ".join(line.split()[1:]) for line in text.splitlines() if line.strip()][-4:]
+    assert picture[:3] == [
+        "one read ended in attempt 2",
+        "bold read 0.0 s 2/7 item 2: exited 3",
+        "three read 0.0 s try 1 failed: exited 4",
+    ]
