@@ -121,7 +121,7 @@ CONTENDERS: dict[str, Callable[[str, str], Awaitable[tuple[Call, Callable[[], Aw
 async def contend(name: str, url: str, roots: str, calls: int, delay: float) -> dict[str, float]:
     """Half of the calls cold, half warm; the warm half's numbers."""
     call, close = await CONTENDERS[name](url, roots)
-    delays = random.Random(7)  # noqa: S311 - the same for every contender
+    delays = random.Random(7)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(wait: float) -> float:
