@@ -7,7 +7,7 @@ A task's paths keep their meaning: `/workspace` and `/inputs/<name>` are mapped 
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from agenttask.api.constants import ENV_CREDENTIAL_PREFIX, ENV_SECRET_PREFIX
 from agenttask.api.document import DeviceDocument, ModelDocument, Policy, SecretVariable, TaskDocument, TaskRef
 from agenttask.api.errors import InvalidTask
 from agenttask.api.model import AgentModel, CaBundle, LocalModel
-from agenttask.api.steps import SecretKeyRef, Step
+from agenttask.api.steps import SecretKeyRef
 from agenttask.api.task import AgentTask, AgentTaskSpec, Input
 from agenttask.cli.manifests import Manifest
-from agenttask.domain.model_names import models_named
+from agenttask.domain.model_document import model_document
+from agenttask.domain.model_names import models_named, models_of_step, with_fallbacks
 from agenttask.domain.nearest import did_you_mean, listed
+from agenttask.domain.secret_uses import secret_uses
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ def prepare(task: AgentTask, given: Given, *, params: Mapping[str, str], scratch
     """
     spec = _with_params(task.spec, params)
     values: dict[str, str] = {}
-    models = tuple(_model(name, field, given, values, scratch) for name, field in _model_names(spec, given))
+    named = models_named(spec)
+    models = tuple(_model(name, field, given, values, scratch, named) for name, field in _model_names(spec, given))
     secrets = tuple(_secrets(spec, given, values))
     document = TaskDocument(
         task=TaskRef(name=task.metadata.name, namespace=task.metadata.namespace or "default", uid=uid, created=created),
@@ -90,18 +93,16 @@ def _with_params(spec: AgentTaskSpec, params: Mapping[str, str]) -> AgentTaskSpe
 
 def _model_names(spec: AgentTaskSpec, given: Given) -> Sequence[tuple[str, str]]:
     """The models that steps name, and those that they fall back to, each once, with the field that names it first."""
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for index, step in enumerate(spec.steps):
-        for name in models_named(msgspec.structs.replace(spec, steps=(step,))):
-            found.setdefault(name, f"spec.steps[{index}].{'plugin.with' if step.plugin is not None else step.kind}.model")
-    for model in given.models:
-        if model.metadata.name in tuple(found):
-            for position, name in enumerate(model.spec.fallback):
-                found.setdefault(name, f"AgentModel {model.metadata.name}: spec.fallback[{position}]")
-    return list(found.items())
+        for name in models_of_step(step):
+            named.setdefault(name, f"spec.steps[{index}].{'plugin.with' if step.plugin is not None else step.kind}.model")
+    fallbacks = {model.metadata.name: model.spec.fallback for model in given.models}
+    wanted = with_fallbacks(tuple(named), lambda name: fallbacks.get(name, ()))
+    return [(name, f"AgentModel {of}: spec.fallback[{fallbacks[of].index(name)}]" if of else named[name]) for name, of in wanted.items()]
 
 
-def _model(name: str, field: str, given: Given, values: dict[str, str], scratch: Path) -> ModelDocument:
+def _model(name: str, field: str, given: Given, values: dict[str, str], scratch: Path, named: Sequence[str]) -> ModelDocument:
     by_name = {model.metadata.name: model.spec for model in given.models}
     if name not in by_name:
         near = did_you_mean(name, by_name)
@@ -111,23 +112,13 @@ def _model(name: str, field: str, given: Given, values: dict[str, str], scratch:
     if spec.credentials is not None:
         variable = f"{ENV_CREDENTIAL_PREFIX}{len(values)}"
         values[variable] = _secret(spec.credentials.secret_key_ref, f"AgentModel {name}: spec.credentials.secretKeyRef", given)
-    return ModelDocument(
-        name=name,
-        client=spec.client,
-        model=spec.model,
-        endpoint=spec.endpoint,
+    return model_document(
+        name,
+        spec,
         credential_env=variable,
-        headers=spec.headers,
         ca_file=None if spec.ca_bundle is None else _certificates(name, spec.ca_bundle, given, scratch),
-        http2=spec.http2,
-        timeouts=spec.timeouts,
-        limits=spec.limits,
-        retry=spec.retry,
-        circuit_breaker=spec.circuit_breaker,
-        fallback=spec.fallback,
-        prices=spec.prices,
         local=_weights(name, spec.local, given),
-        parameters=spec.parameters,
+        fallback=spec.fallback if name in named else (),
     )
 
 
@@ -159,24 +150,11 @@ def _weights(model: str, local: LocalModel | None, given: Given) -> LocalModel |
 
 def _secrets(spec: AgentTaskSpec, given: Given, values: dict[str, str]) -> Sequence[SecretVariable]:
     found = []
-    for index, step in enumerate(spec.steps):
-        for field, variable, reference in _references(step):
-            name = f"{ENV_SECRET_PREFIX}{len(values)}"
-            values[name] = _secret(reference, f"spec.steps[{index}].{field}", given)
-            found.append(SecretVariable(step=step.name, name=variable, env=name))
+    for use in secret_uses(spec.steps):
+        name = f"{ENV_SECRET_PREFIX}{len(values)}"
+        values[name] = _secret(use.ref, use.field, given)
+        found.append(SecretVariable(step=use.step, name=use.name, env=name))
     return found
-
-
-def _references(step: Step) -> Iterator[tuple[str, str, SecretKeyRef]]:
-    """Field, variable and Secret of all that a step names."""
-    for position, variable in enumerate(step.exec.env if step.exec is not None else ()):
-        if variable.secret_key_ref is not None:
-            yield f"exec.env[{position}]", variable.name, variable.secret_key_ref
-    for position, header in enumerate(step.fetch.headers if step.fetch is not None else ()):
-        if header.secret_key_ref is not None:
-            yield f"fetch.headers[{position}]", header.name, header.secret_key_ref
-    if step.git is not None and step.git.clone is not None and step.git.clone.credentials is not None:
-        yield "git.clone.credentials", "credentials", step.git.clone.credentials
 
 
 def secret_variable(reference: SecretKeyRef) -> str:

@@ -14,6 +14,7 @@ from agenttask.api import constants as c
 from agenttask.api.document import ModelDocument
 from agenttask.api.model import AgentModelSpec, LocalModel
 from agenttask.api.steps import SecretKeyRef
+from agenttask.domain.model_document import model_document
 
 
 class SecretEnv(Struct, frozen=True, kw_only=True):
@@ -64,23 +65,13 @@ def _mounted(index: int, name: str, model: AgentModelSpec) -> list[tuple[str, di
 
 
 def _document(name: str, model: AgentModelSpec, credential: str | None, *, is_named: bool) -> ModelDocument:
-    return ModelDocument(
-        name=name,
-        client=model.client,
-        model=model.model,
-        endpoint=model.endpoint,
+    return model_document(
+        name,
+        model,
         credential_env=credential,
-        headers=model.headers,
         ca_file=f"{c.CA_DIR}/{name}/{c.CA_FILE}" if model.ca_bundle is not None else None,
-        http2=model.http2,
-        timeouts=model.timeouts,
-        limits=model.limits,
-        retry=model.retry,
-        circuit_breaker=model.circuit_breaker,
-        fallback=model.fallback if is_named else (),
-        prices=model.prices,
         local=_local(name, model.local),
-        parameters=model.parameters,
+        fallback=model.fallback if is_named else (),
     )
 
 

@@ -179,7 +179,10 @@ def test_a_commands_secret_reaches_its_step(agenttask: Any, file: Write) -> None
     env = [{"name": "TOKEN", "secretKeyRef": {"name": "keys", "key": "t"}}, {"name": "MODE", "value": "x"}]
     found = task({"name": "cli", "exec": {"command": ["true"], "env": env}}, {"name": "other", "exec": {"command": ["true"]}})
     missing = agenttask("run", file(found))
-    assert (missing.code, "spec.steps[0].exec.env[0]: Secret 'keys' with key 't' is not in the files" in missing.err) == (2, True)
+    assert (missing.code, "spec.steps[0].exec.env[0].secretKeyRef: Secret 'keys' with key 't' is not in the files" in missing.err) == (
+        2,
+        True,
+    )
     given = agenttask("run", file(found, of_kind("Secret", "keys", data={"t": "czNjcmV0"})))
     assert (given.code, given.out) == (0, "other: \n")
     assert "cli: TOKEN=s3cret" in given.err
