@@ -5,6 +5,7 @@ error of a step ends the library's thread for good and fails all that ran; `rebu
 """
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from agenttask_models.torch_errors import with_typed_memory_errors
 CPU_PAGE, CPU_STEP_TOKENS = 32, 256
 CUDA_PAGE, CUDA_STEP_TOKENS = 256, 2048
 """Tokens in a block, and in one step: a long prompt is read in several steps, so that it holds running answers up less."""
+_END_SECONDS = 60.0
+"""A step that runs is waited for; a device that hangs is not."""
 _FREE_MEMORY_PERCENT = 0.95
 """The library's own check, of what the machine or the device has free; ours, which is stricter, comes before."""
 
@@ -115,11 +118,22 @@ class Batch:
         self._batching.output_router.result_handlers.pop(request, None)
 
     def problem(self) -> BaseException | None:
-        """What ended the batch; None while it runs."""
+        """What keeps the batch from taking requests; None where nothing does. Does not wait: the reason may still be on its way."""
         if self._batching is None:
             return RuntimeError("the batch is closed")
-        error: BaseException | None = self._batching.background_thread_status.fatal_error
-        return error if error is not None or self._batching.is_running() else RuntimeError("the batch's thread has ended")
+        status = self._batching.background_thread_status
+        error: BaseException | None = status.fatal_error
+        if error is not None:
+            return error
+        if status.can_accept_new_requests() is not None or not self._batching.is_running():
+            return RuntimeError("the batch is ending")
+        return None
+
+    def settle(self) -> BaseException | None:
+        """`problem`, once the thread of a batch that is ending has ended: its requests are told before its error is known."""
+        if self._batching is not None and self.problem() is not None:
+            self._batching.join(time.perf_counter(), _END_SECONDS)
+        return self.problem()
 
     def rebuild(self) -> None:
         """A new batch with half the cache; errors are those of `open`."""

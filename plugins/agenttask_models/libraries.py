@@ -3,6 +3,7 @@
 torch sizes its pools from the node, not from the container's quota, and reads OMP_NUM_THREADS while it is imported.
 """
 
+import logging
 import os
 from typing import Any
 
@@ -51,6 +52,8 @@ def load_transformers() -> Any:
         raise _missing("transformers", error) from error
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    # It has a handler of its own, and shows tokens of prompts; what ends a batch is told by our errors.
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
     return transformers
 
 

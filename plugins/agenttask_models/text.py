@@ -74,6 +74,10 @@ class Batching(Protocol):
         """What ended it."""
         ...
 
+    def settle(self) -> BaseException | None:
+        """What ended it, once it has; blocking."""
+        ...
+
     def rebuild(self) -> None:
         """Anew, with half the cache; blocking."""
         ...
@@ -186,8 +190,7 @@ class TextEngine:
         """A batch that runs; one that has ended is made anew, by one caller for all."""
         async with self._rebuilding:
             self._open()
-            problem = self._batch.problem()
-            if problem is None:
+            if self._batch.problem() is None or (problem := await self._on_thread(self._batch.settle)) is None:
                 return
             if is_lost_device(problem):
                 self.failure = DeviceLost(f"model {self._name!r} lost its device: {problem}; the process must be started anew")

@@ -85,6 +85,9 @@ class Scripted:
     def problem(self):
         return self.ended
 
+    def settle(self):
+        return self.ended
+
     def rebuild(self):
         self.rebuilt += 1
         self.ended = None
