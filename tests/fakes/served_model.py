@@ -20,7 +20,7 @@ def served(folder: Path, log: Path) -> Iterator[str]:
     port = _free_port()
     command = [Path(sys.executable).parent / "transformers", "serve", folder, "--continuous-batching", "--cb-num-blocks", "64"]
     command += ["--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
             _wait(f"http://127.0.0.1:{port}/health", process, log)
