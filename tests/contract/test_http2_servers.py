@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from tests.fakes.http2_server import Authority, Request, serving
@@ -177,3 +178,24 @@ async def test_a_redirect_is_followed_and_head_has_no_body(origin: Origin) -> No
         assert (response.status, (await response.json())["method"]) == (200, "GET")
     async with session.head(url + "/echo") as response:
         assert (response.status, await response.read()) == (200, b"")
+
+
+def test_it_is_the_same_on_uvloop_which_the_runner_uses(tmp_path: Path) -> None:
+    async def run() -> None:
+        authority = Authority()
+        async with serving(script, tls=authority.server_context("h2", "http/1.1")) as server:
+            shared = SharedSession(settings=HttpSettings(total_seconds=60))
+            session = shared.of(ca_file=authority.write(str(tmp_path / "ca.pem")))
+            for test in (
+                test_a_request_arrives_and_its_answer_comes_back_over_http2,
+                test_many_requests_share_one_connection,
+                test_events_are_streamed,
+                test_large_bodies_pass_both_ways,
+                test_a_cancelled_and_a_timed_out_request_leave_the_connection_to_others,
+                test_a_redirect_is_followed_and_head_has_no_body,
+            ):
+                await test((shared, session, server.url))
+            await shared.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
