@@ -1,10 +1,11 @@
 """Every LLM client is the same to its callers: whole answers, streams, leaving, usage, vectors, errors.
 
 Over `scripted`; over `openai` and `anthropic` against a server in this process, which the official SDKs take for the real one
-(test_llm_sdks.py); over `openai` against `transformers serve` with SmolLM2; over `local` on torch with tiny random weights.
+(test_llm_sdks.py); over `openai` on HTTP/2, and against `transformers serve` with SmolLM2; over `local` on torch with tiny random weights.
 """
 
 import asyncio
+import json
 import math
 import os
 from contextlib import AsyncExitStack
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.fakes.llm_server import llm_server
+from tests.fakes.http2_server import Request, serving
+from tests.fakes.llm_server import llm_server, speech_of
 from tests.fakes.models import OneEngine, ask, client_context, model_document
 from tests.fakes.served_model import served
 from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
@@ -20,7 +22,8 @@ from tests.fakes.tiny_model import save_tiny_bert, save_tiny_llama
 from agenttask.api.errors import AgentTaskError, InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.api.model import LocalModel, Timeouts
 from agenttask.plugin.engine import Engine, EngineConfig
-from agenttask.plugin.llm import ChatRequest, LLMClient
+from agenttask.plugin.llm import ChatRequest, ClientContext, LLMClient
+from agenttask.runner.session import SharedSession
 from agenttask_llm import agenttask_llm_clients
 from agenttask_models.conversion import ready_folder
 from agenttask_models.folder import find
@@ -63,6 +66,37 @@ async def openai(stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clie
         return FACTORIES["openai"](model_document("openai", endpoint=endpoint), context)
 
     return Clients(made(server.endpoint), made(server.endpoint), made(slow.endpoint), slow.disconnected)
+
+
+async def openai_over_http2(stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clients:
+    left = asyncio.Event()
+
+    async def answer(request: Request) -> None:
+        await request.complete.wait()
+        asked = json.loads(request.body)
+        speech = speech_of(request.path, asked)
+        if not asked.get("stream"):
+            await request.answer(json.dumps(speech.whole()).encode(), fields=[("content-type", "application/json")])
+            return
+        request.fields_out(200, [("content-type", "text/event-stream")])
+        for number, event in enumerate(speech.events(asked, done=True)):
+            if request.path.startswith("/slow") and number == 3:
+                await request.reset.wait()
+                left.set()
+                return
+            await request.data_out(event.encode())
+        await request.data_out(b"", end=True)
+
+    server = await stack.enter_async_context(serving(answer))
+    shared = SharedSession()
+    stack.push_async_callback(shared.aclose)
+
+    def made(path: str) -> LLMClient:
+        model = model_document("openai", endpoint=server.url + path, http2="PriorKnowledge")
+        context = ClientContext(credential="sk-1", session=shared.for_model(model), engines=OneEngine())
+        return FACTORIES["openai"](model, context)
+
+    return Clients(made("/v1"), None, made("/slow"), left)
 
 
 async def anthropic(stack: AsyncExitStack, _request: pytest.FixtureRequest) -> Clients:
@@ -133,7 +167,7 @@ def named(make) -> str:
     return make.__name__
 
 
-@pytest.fixture(params=[scripted, openai, anthropic, *ON_TORCH], ids=named)
+@pytest.fixture(params=[scripted, openai, openai_over_http2, anthropic, *ON_TORCH], ids=named)
 async def clients(request):
     async with AsyncExitStack() as stack:
         made = await request.param(stack, request)

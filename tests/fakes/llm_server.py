@@ -82,13 +82,7 @@ class LLMServer:
             return await self._endless(request, behaviour.endless)
         if request.path.endswith("/embeddings"):
             return web.json_response(self._vectors(asked["input"]))
-        text = f"echo: {asked['messages'][-1]['content']}"
-        limit = asked.get("max_tokens", asked.get("max_completion_tokens", 1024))
-        pieces = re.findall(r"\s*\S+", text)
-        cut, pieces = len(pieces) > limit, pieces[:limit]
-        words = sum(len(each["content"].split()) for each in asked["messages"])
-        speak = _Anthropic if request.path.endswith("/messages") else _OpenAI
-        speech = speak(pieces, cut=cut, read=words + len(asked.get("system", "").split()), usage=behaviour.usage)
+        speech = speech_of(request.path, asked, usage=behaviour.usage)
         if asked.get("stream"):
             return await self._stream(request, list(speech.events(asked, done=behaviour.done)))
         return web.json_response(speech.whole())
@@ -203,6 +197,15 @@ class _Anthropic:
         head = {"id": "msg-1", "type": "message", "role": "assistant", "model": "scripted-1", "content": content}
         usage = {"input_tokens": self._read, "output_tokens": written}
         return {**head, "stop_reason": reason, "stop_sequence": None, "usage": usage}
+
+
+def speech_of(path: str, asked: dict[str, Any], *, usage: bool = True) -> "_OpenAI | _Anthropic":
+    """The echo of what was asked, as the API of this path tells it."""
+    limit = asked.get("max_tokens", asked.get("max_completion_tokens", 1024))
+    pieces = re.findall(r"\s*\S+", f"echo: {asked['messages'][-1]['content']}")
+    words = sum(len(each["content"].split()) for each in asked["messages"])
+    speak = _Anthropic if path.endswith("/messages") else _OpenAI
+    return speak(pieces[:limit], cut=len(pieces) > limit, read=words + len(asked.get("system", "").split()), usage=usage)
 
 
 @asynccontextmanager

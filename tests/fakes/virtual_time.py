@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class _Jumping(selectors.SelectSelector):
+class _Jumping(selectors.DefaultSelector):
     """Never waits for a timer: it moves the clock by as much as was to be waited."""
 
     def __init__(self) -> None:
