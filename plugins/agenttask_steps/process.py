@@ -19,6 +19,7 @@ from typing import IO
 from msgspec import Struct
 
 from agenttask.api.errors import StepFailed
+from agenttask_steps.pipe_reader import PipeReader
 from agenttask_steps.strays import MARK, Strays
 
 KILL_AFTER_SECONDS = 5.0
@@ -52,7 +53,7 @@ class ProcessGroup:
             StepFailed: the operating system refuses.
         """
         self._loop = asyncio.get_running_loop()
-        self._pipes: list[asyncio.BaseTransport] = []
+        self._pipes: list[PipeReader] = []
         self._status: int | None = None
         self._hurry = False
         self._ended = False
@@ -92,11 +93,11 @@ class ProcessGroup:
             StepFailed: the pipes cannot be watched.
         """
         for pipe, protocol in ((self._process.stdout, stdout), (self._process.stderr, stderr)):
+            assert pipe is not None, "both are pipes"
             try:
-                transport, _ = await self._loop.connect_read_pipe(lambda protocol=protocol: protocol, pipe)  # type: ignore[misc]  # a default binds it
+                self._pipes.append(PipeReader(self._loop, pipe, protocol))
             except OSError as error:
                 raise StepFailed(f"what the command prints cannot be read: {error.strerror or error}") from error
-            self._pipes.append(transport)
 
     def close(self) -> None:
         """Close the pipes, whoever still holds the other ends."""

@@ -443,10 +443,10 @@ def test_where_orphans_are_adopted_they_are_reaped(tmp_path):
 
 
 async def test_a_pipe_that_cannot_be_watched_leaves_no_process(tmp_path, monkeypatch):
-    async def refuse(_make, _pipe):
+    def refuse(_descriptor, _callback):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", refuse)
+    monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
     with pytest.raises(StepFailed, match="what the command prints cannot be read: Too many open files"):
         await run(tmp_path, "sleep", "97.40")
     assert living("97.40") == []
