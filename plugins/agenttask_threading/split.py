@@ -23,12 +23,17 @@ class Processes:
     def __init__(self, limits: ThreadingLimits) -> None:
         self._threads = AsyncThreads(limits)
         self._processes = ProcessPool(process_count(limits))
+        self._size = process_count(limits)
 
     @property
     def state(self) -> ThreadingState:
         """What is queued, and what runs where."""
         threads = self._threads.state
         return ThreadingState(queued=threads.queued + self._processes.queued, threads=threads.threads, processes=self._processes.running)
+
+    def sizes(self) -> str:
+        """For the log."""
+        return f"{self._threads.sizes()}, {self._size} processes"
 
     async def run(self, kind: WorkKind, function: Callable[..., T], *args: object) -> T:
         """`function(*args)` on what suits its kind.
@@ -58,6 +63,10 @@ class Hybrid:
     def state(self) -> ThreadingState:
         """What is queued, and what runs where."""
         return self._split.state
+
+    def sizes(self) -> str:
+        """For the log."""
+        return self._split.sizes()
 
     async def run(self, kind: WorkKind | None, function: Callable[..., T], *args: object) -> T:
         """`function(*args)` on what suits its kind; None is a guess."""

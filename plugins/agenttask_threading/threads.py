@@ -42,6 +42,10 @@ class AsyncThreads:
         running = min(len(self._threads), self._size)
         return ThreadingState(queued=len(self._threads) - running, threads=running)
 
+    def sizes(self) -> str:
+        """For the log."""
+        return f"{self._size} threads"
+
     async def run(self, kind: WorkKind, function: Callable[..., T], *args: object) -> T:
         """`function(*args)`; context variables are those of the caller.
 

@@ -11,7 +11,7 @@ from tests.fakes.computing import fail, square
 
 from agenttask.api.errors import Interrupted
 from agenttask.plugin.gathering import Call, Failed, gather
-from agenttask.plugin.threading import ThreadingLimits, ThreadingState, ThreadingStrategy, WorkKind
+from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy, WorkKind
 from agenttask_threading import agenttask_threading_strategies
 from agenttask_threading.threads import thread_count
 
@@ -25,6 +25,11 @@ async def strategy(request: pytest.FixtureRequest) -> AsyncIterator[ThreadingStr
     made = STRATEGIES[request.param](ThreadingLimits(max_workers=2, max_processes=2))
     yield made
     await made.drain(5)
+
+
+async def test_it_says_how_large_its_pools_may_grow(strategy: ThreadingStrategy):
+    assert isinstance(strategy, TellsSizes)
+    assert strategy.sizes() in ("2 threads", "2 threads, 2 processes")
 
 
 @pytest.mark.parametrize("kind", OFF_LOOP)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -55,6 +55,15 @@ class ThreadingStrategy(Protocol):
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - the grace period is the caller's
         """Take no new work, wait up to `timeout` seconds for the running, then let go."""
+        ...
+
+
+@runtime_checkable
+class TellsSizes(Protocol):
+    """Optional: a strategy that says in the log how large its pools may grow."""
+
+    def sizes(self) -> str:
+        """As `8 threads, 2 processes`."""
         ...
 
 

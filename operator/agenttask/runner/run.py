@@ -23,7 +23,7 @@ from agenttask.domain.validation import validate
 from agenttask.plugin.engine import ModelFactory
 from agenttask.plugin.llm import ClientContext
 from agenttask.plugin.step import StepOutput
-from agenttask.plugin.threading import ThreadingLimits, ThreadingState, ThreadingStrategy
+from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.devices import engine_limits, torch_device
 from agenttask.runner.ending import Ending
@@ -181,6 +181,8 @@ class TaskRun:
             rng=station.rng,
         )
         station.observer.run_started(self._document)
+        if isinstance(threads, TellsSizes):
+            station.log("threads", f"{spec.execution.threading}: at most {threads.sizes()}")
         await run_in_order(graph, run=steps.run, halt=self._record.halt)
         if spec.output is None:
             output = steps.outputs[spec.steps[-1].name].text
