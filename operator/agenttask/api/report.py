@@ -112,7 +112,7 @@ def encode(report: Report) -> bytes:
     Raises:
         ReportTooLarge: more than the kubelet keeps; the caller decides what gives way.
     """
-    payload = _encoder.encode(_shorten(report))
+    payload = _payload(_shorten(report))
     if PREFIX_BYTES + len(payload) > MAX_REPORT_BYTES:
         raise ReportTooLarge(PREFIX_BYTES + len(payload), MAX_REPORT_BYTES)
     return b"%05d\n" % len(payload) + payload
@@ -145,6 +145,15 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _payload(report: Report) -> bytes:
+    """JSON without the defaults that a reader fills in at the end of an array: every byte is one that the output may have."""
+    plain = msgspec.to_builtins(report)
+    for row in (*plain.get("s", ()), *([plain["u"]] if "u" in plain else [])):
+        while row and row[-1] in (0, ""):
+            row.pop()
+    return _encoder.encode(plain)
+
+
 def _shorten(report: Report) -> Report:
     """Messages within their bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
     steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
@@ -154,7 +163,7 @@ def _shorten(report: Report) -> Report:
     usage = msgspec.structs.replace(report.usage, cost=shorten(report.usage.cost, COST_CHARACTERS))
     short = msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
     for dropped in ({"message": ""}, {"tries": 0, "items_ended": 0, "items": 0}):
-        if PREFIX_BYTES + len(_encoder.encode(short)) <= MAX_REPORT_BYTES:
+        if PREFIX_BYTES + len(_payload(short)) <= MAX_REPORT_BYTES:
             break
         short = msgspec.structs.replace(short, steps=tuple(msgspec.structs.replace(step, **dropped) for step in short.steps))
     return short

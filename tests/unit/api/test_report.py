@@ -72,6 +72,12 @@ def test_tries_items_and_cost_survive_the_channel() -> None:
     assert decode(encode(report)) == report
 
 
+def test_what_a_reader_knows_by_itself_takes_no_bytes() -> None:
+    report = Report(steps=(StepReport(0, "S"), StepReport(1, "S", 0, 7), StepReport(2, "S", 0, 0, "", 2)), usage=UsageReport(1, 0, 4))
+    assert encode(report)[6:] == b'{"s":[[0,"S"],[1,"S",0,7],[2,"S",0,0,"",2]],"u":[1,0,4]}'
+    assert decode(encode(report)) == report
+
+
 def test_reports_of_older_and_newer_runners_are_read() -> None:
     def framed(payload: bytes) -> bytes:
         return b"%05d\n" % len(payload) + payload
