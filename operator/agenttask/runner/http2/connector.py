@@ -39,7 +39,7 @@ class Http2Connector(Dialler):
             for trace in traces:
                 await trace.send_connection_queued_start()
         async with asyncio.timeout(timeout.connect or None):
-            stream = await self.pool.acquire(key, functools.partial(self._dial, req, traces, timeout))
+            stream = await self.pool.acquire(key, functools.partial(self._dial, req, traces), dial_seconds=timeout.sock_connect)
         lease = Lease(stream)
         try:
             for trace in traces:
@@ -49,7 +49,8 @@ class Http2Connector(Dialler):
             raise
         return cast("Connection", lease)
 
-    async def _dial(self, request: StreamRequest, traces: list[Trace], timeout: ClientTimeout) -> Http2Connection:  # noqa: ASYNC109
+    async def _dial(self, request: StreamRequest, traces: list[Trace]) -> Http2Connection:
+        """Several requests may wait for it, hence without the time-outs of the one that it is made for: the pool keeps to those."""
         context: ssl.SSLContext | None = None
         if request.request.is_ssl():
             context = self.tls.offering_http2(context=cast("ssl.SSLContext | bool", request.request.ssl), only=request.prior_knowledge)
@@ -57,7 +58,7 @@ class Http2Connector(Dialler):
                 raise NotHttp2("HTTP/2 is offered with a context of the session's only, not with one that a request brings")
         loop = asyncio.get_running_loop()
         dial = Dial(request.request, context, lambda: Http2Connection(loop, self.settings, self.pool.changed))
-        return cast("Http2Connection", await self.dial(dial, traces, timeout))
+        return cast("Http2Connection", await self.dial(dial, traces, ClientTimeout()))
 
     def http2_origins(self) -> Iterator[tuple[str, OriginLoad]]:
         """What each origin has that speaks HTTP/2; one that is reached by several names or contexts comes several times."""

@@ -50,6 +50,12 @@ class _Origin:
         free = [connection for connection in self.connections if connection.free(connection.limit) > 0]
         return min(free, key=lambda connection: len(connection.streams) + len(connection.reserved), default=None)
 
+    def stop_dialling_for_nobody(self) -> None:
+        """A dial is given up with the last who waits for it; beside other connections it may as well go on."""
+        if all(slot.done() for slot, _dial in self.waiting) and not self.usable():
+            for task in self.dialling:
+                task.cancel()
+
     def forget_cancelled(self) -> None:
         while self.waiting and self.waiting[0][0].done():
             self.waiting.popleft()
@@ -68,11 +74,12 @@ class Pool(Generic[Key]):
         self._closing: set[Http2Connection] = set()
         self._closed = False
 
-    async def acquire(self, key: Key, dial: Dial) -> Stream:
-        """A slot on a connection to this origin; `dial` makes a new one.
+    async def acquire(self, key: Key, dial: Dial, *, dial_seconds: float | None = None) -> Stream:
+        """A slot on a connection to this origin; `dial` makes a new one. A dial that all who wait for it have left is given up.
 
         Raises:
             Http2Error: the origin does not speak HTTP/2, or the pool was closed.
+            TimeoutError: there is no connection after so many seconds.
             Exception: what `dial` raised, where no connection is left that could serve.
         """
         if self._closed:
@@ -81,12 +88,17 @@ class Pool(Generic[Key]):
         slot: asyncio.Future[Stream] = self._loop.create_future()
         origin.waiting.append((slot, dial))
         self._serve(key, origin)
+        timer = self._loop.call_later(dial_seconds, _give_up, origin, slot) if dial_seconds and not slot.done() else None
         try:
             return await slot
-        except asyncio.CancelledError:
-            if slot.done() and not slot.cancelled() and slot.exception() is None:
+        except (asyncio.CancelledError, TimeoutError):
+            if not slot.cancelled() and slot.exception() is None:
                 slot.result().release()
+            origin.stop_dialling_for_nobody()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def waits(self, key: Key) -> bool:
         """Whether a request to this origin would have to wait, for a dial or for a slot."""
@@ -189,12 +201,13 @@ class Pool(Generic[Key]):
             async with asyncio.timeout(self.settings.connect_seconds):
                 connection = await dial()
                 await _until_ready(connection)
+        except asyncio.CancelledError:
+            failure = Http2Error("the dial was given up")
         except Exception as error:  # noqa: BLE001  # whoever waits gets it
             failure = error
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            origin.dialling.discard(task)
+        task = asyncio.current_task()
+        assert task is not None
+        origin.dialling.discard(task)
         if failure is None:
             self.dialled += 1
             origin.proved = True
@@ -223,6 +236,12 @@ class Pool(Generic[Key]):
         if not connection.closed.done():
             self._closing.add(connection)
             connection.closed.add_done_callback(lambda _closed: self._closing.discard(connection))
+
+
+def _give_up(origin: _Origin, slot: asyncio.Future[Stream]) -> None:
+    """Who waits for a dial has waited long enough; who waits for a slot on a connection that is there has other time-outs."""
+    if not slot.done() and not origin.usable():
+        slot.set_exception(TimeoutError())
 
 
 async def _until_ready(connection: Http2Connection) -> None:

@@ -342,12 +342,30 @@ async def test_one_short_connect_time_out_does_not_end_the_dial_of_others(sessio
 
     async with serving(prepare=prepare) as server:
         session = sessions().of(mode=PRIOR)
-        with pytest.raises(aiohttp.ConnectionTimeoutError):
-            async with session.get(server.url, timeout=aiohttp.ClientTimeout(connect=0.1)):
-                pass
+        patient = asyncio.create_task(ask(session, server.url))
+        for times in (aiohttp.ClientTimeout(connect=0.1), aiohttp.ClientTimeout(sock_connect=0.1)):
+            with pytest.raises(aiohttp.ConnectionTimeoutError):
+                async with session.get(server.url, timeout=times):
+                    pass
         server.peers[0].greet()
-        assert await ask(session, server.url) == "ok"
+        assert await patient == "ok"
         assert server.seen.connections == 1
+
+
+async def test_a_dial_for_which_nobody_waits_is_given_up(sessions: Sessions) -> None:
+    def prepare(server: Http2Server) -> None:
+        server.greets = False
+
+    async with serving(prepare=prepare) as server:
+        shared = sessions()
+        session = shared.of(mode=PRIOR)
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            async with session.get(server.url, timeout=aiohttp.ClientTimeout(sock_connect=0.1)):
+                pass
+        await server.seen.until(lambda seen: seen.closed == 1)
+        server.greets = True
+        assert await ask(session, server.url) == "ok"
+        assert server.seen.connections == 2
 
 
 async def test_a_refused_connection_is_aiohttps_own_error(sessions: Sessions) -> None:
