@@ -16,7 +16,7 @@ from agenttask.runner.places import places
 from agenttask.runner.run import Outcome, Station, TaskRun
 from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.termination import LastReport
-from tests.fakes.runner_plugins import FunctionKind, plugins
+from tests.fakes.runner_plugins import FunctionKind, Threads, plugins
 
 Kind = Callable[[dict[str, Any], StepContext], Any]
 
@@ -38,6 +38,7 @@ class Stage:
     def __init__(self, folder: Path, **kinds: Kind) -> None:
         self.channel = LastReport()
         self.lines: list[str] = []
+        self.threads: Callable[[Any], Threads] = Threads
         self._folder = folder
         self._kinds = kinds
         for name in ("workspace", "scratch"):
@@ -46,7 +47,7 @@ class Stage:
     def make(self, found: TaskDocument, observer: Observer | None = None, *, keeper: Keeper | None = None) -> TaskRun:
         """A run that has not started; there is no chance in its pauses."""
         station = Station(
-            plugins=plugins(kinds={name: FunctionKind(kind) for name, kind in self._kinds.items()}),
+            plugins=plugins(kinds={name: FunctionKind(kind) for name, kind in self._kinds.items()}, threads=self.threads),
             settings=RunnerSettings(max_concurrent_steps=found.spec.execution.max_concurrent_steps),
             places=places(self._folder / "workspace", {}),
             scratch=self._folder / "scratch",

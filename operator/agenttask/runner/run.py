@@ -188,7 +188,7 @@ class TaskRun:
             output = steps.outputs[spec.steps[-1].name].text
         else:
             render_output = functools.partial(self._render, spec.output, steps.outputs)
-            output = await off_loop_if_large(steps.outputs.values(), threads)(render_output)
+            output = await off_loop_if_large(sum(steps.weights.values()), threads)(render_output)
         try:
             output.encode()
         except UnicodeEncodeError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from agenttask.domain.step_rules import config_field
 from agenttask.domain.templates import LITERAL_FIELDS
 from agenttask.plugin.step import StepContext, StepKind, StepOutput
 from agenttask.plugin.threading import ThreadingStrategy, WorkKind
-from agenttask.runner.handing_on import bounded, weight
+from agenttask.runner.handing_on import bounded
 
 OffLoop = Callable[[Callable[[], Any]], Awaitable[Any]]
 _LARGE = 64 * 1024
@@ -81,12 +81,11 @@ async def run_once(
     return output
 
 
-def off_loop_if_large(outputs: Iterable[StepOutput], threads: ThreadingStrategy) -> OffLoop:
-    """Runs functions that render with these outputs: beside the event loop where they are large."""
-    large = sum(weight(output) for output in outputs) > _LARGE
+def off_loop_if_large(weight: int, threads: ThreadingStrategy) -> OffLoop:
+    """Runs functions that render with outputs of this weight: beside the event loop where that is much."""
 
     async def run(function: Callable[[], Any]) -> Any:
-        return await threads.run(WorkKind.PYTHON_CPU, function) if large else function()
+        return await threads.run(WorkKind.PYTHON_CPU, function) if weight > _LARGE else function()
 
     return run
 

@@ -20,7 +20,7 @@ from agenttask.domain.expressions import condition, items
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
 from agenttask.plugin.step import StepKind, StepOutput
-from agenttask.runner.handing_on import Gathered, as_step_error, located
+from agenttask.runner.handing_on import Gathered, as_step_error, located, weight
 from agenttask.runner.items import run_items
 from agenttask.runner.keeping import Keeper
 from agenttask.runner.lending import Lender
@@ -47,6 +47,7 @@ class Steps(Struct, kw_only=True):
     keeper: Keeper
     rng: Callable[[], float]
     outputs: dict[str, StepOutput] = {}
+    weights: dict[str, int] = {}
 
     async def run(self, index: int) -> None:
         """Bring one step to its end; its needs have ended.
@@ -71,7 +72,7 @@ class Steps(Struct, kw_only=True):
                 self.telling.tolerated(index, error)
                 output = StepOutput(error=as_step_error(error))
                 self.keeper.step_ended(index, output)
-        self.outputs[step.name] = output
+        self.outputs[step.name], self.weights[step.name] = output, weight(output)
 
     def over(self, step: Step, error: AgentTaskError) -> None:
         """The task ends with this error: nothing starts from this very moment, before anybody is cancelled."""
@@ -89,7 +90,7 @@ class OneStep:
         self._needed = needed
         self._values = template_values(steps.values, needed)
         self._programs = Programs()
-        self._off_loop = off_loop_if_large(needed.values(), steps.lender.threads)
+        self._off_loop = off_loop_if_large(sum(steps.weights[name] for name in needed), steps.lender.threads)
         self._claim = Claim(index=index, kind=step.kind, priority=step.priority)
 
     async def run(self) -> StepOutput:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.runner_plugins import Threads
 from tests.fakes.task_runs import Stage, codes, document, step
 
 from agenttask.api.errors import OutputTooLarge, SoftDeadlineReached, StepFailed
@@ -200,3 +201,31 @@ async def test_after_a_soft_deadline_running_items_end_and_no_other_starts(tmp_p
     assert (str(outcome.error), work.seen, work.cancelled) == ("540 s are over", ["0", "1"], [])
     assert (codes(outcome.report), outcome.report.steps[1].items_ended) == ("SFK", 2)
     assert outcome.report.steps[2].message == "540 s are over"
+
+
+async def test_rendering_with_large_outputs_leaves_the_loop(tmp_path: Path) -> None:
+    threads: list[str] = []
+
+    class Noting(Threads):
+        async def run(self, kind: Any, function: Any, *args: object) -> Any:
+            threads.append(kind)
+            return await super().run(kind, function, *args)
+
+    large = step("list", {"value": ["x" * 40_000, "y" * 40_000]}, kind="make")
+    stage = Stage(tmp_path, make=make, work=Work())
+    stage.threads = Noting
+    outcome = await stage.run(document(large, each("{{ item | length }}"), output="{{ steps.each.text }}"))
+    assert outcome.output == "40000\n40000"
+    assert threads == ["python-cpu"] * 4
+
+
+async def test_rendering_with_small_outputs_stays_on_the_loop(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, make=make, work=Work())
+    stage.threads = NoThreads
+    outcome = await stage.run(document(LIST, each(), output="{{ steps.each.text }}"))
+    assert outcome.output == "0\n1\n2\n3\n4"
+
+
+class NoThreads(Threads):
+    async def run(self, kind: Any, function: Any, *args: object) -> Any:
+        raise AssertionError("no thread is needed for this")
