@@ -104,12 +104,16 @@ async def test_a_load_that_failed_is_tried_anew() -> None:
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_load_to_the_others() -> None:
-    factory = CountingFactory(OneEngine(), seconds=0.05)  # type: ignore[arg-type]
+    factory = Sizes()
+    factory.gate = asyncio.Event()
     engines = repository(factory)
-    first, second = (asyncio.create_task(use(engines, "smol")) for _ in range(2))
-    await asyncio.sleep(0.01)
+    first, second = (asyncio.create_task(use(engines, "smol-1")) for _ in range(2))
+    while not factory.loads:  # noqa: ASYNC110 - turns of this loop
+        await asyncio.sleep(0)
     first.cancel()
-    assert await second is factory.engine
+    await asyncio.sleep(0)
+    factory.gate.set()
+    assert await second is factory.made[0]
     assert (first.cancelled(), len(factory.loads)) == (True, 1)
 
 
