@@ -12,46 +12,49 @@ from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "agenttask-operator"
+ALLOWED_HOSTS = ("llm:8080", "169.254.169.254")
+"""The second is an admin's mistake: nothing there is ever connected to."""
 
 
 def model(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentModel", "metadata": {"name": name}, "spec": spec}
 
 
-def endpoint_objects(image: str) -> list[dict[str, Any]]:
-    """The misbehaving endpoint (llm_endpoint.py) as a pod and a service."""
-    labels = {"app": "llm-endpoint"}
+def endpoint_pod(name: str, image: str, command: list[str], *, port: int, files: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A server as a pod that runs one of `files`, which lie in /script, and a service of that name."""
+    labels = {"app": name}
     container = {
         "name": "endpoint",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "/script/llm_endpoint.py", "8080"],
+        "command": command,
         "volumeMounts": [{"name": "script", "mountPath": "/script"}],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
     }
-    script = (Path(__file__).parent / "llm_endpoint.py").read_text()
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [{"name": "script", "secret": {"secretName": f"{name}-files"}}],
+    }
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "llm-endpoint"}, "data": {"llm_endpoint.py": script}},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "llm-endpoint", "labels": labels},
-            "spec": {
-                "terminationGracePeriodSeconds": 1,
-                "automountServiceAccountToken": False,
-                "containers": [container],
-                "volumes": [{"name": "script", "configMap": {"name": "llm-endpoint"}}],
-            },
-        },
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "llm"}, "spec": {"selector": labels, "ports": [{"port": 8080}]}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-files"}, "stringData": dict(files)},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": labels, "ports": [{"port": port}]}},
     ]
+
+
+def endpoint_objects(image: str) -> list[dict[str, Any]]:
+    """The endpoint that does what its path says (llm_endpoint.py)."""
+    script = (Path(__file__).parent / "llm_endpoint.py").read_text()
+    return endpoint_pod("llm", image, ["python3", "/script/llm_endpoint.py", "8080"], port=8080, files={"llm_endpoint.py": script})
 
 
 def models() -> list[dict[str, Any]]:
     credentials = {"secretKeyRef": {"name": "model-key", "key": "key"}}
     answers = [
         model(f"answers-{path}", {"client": "openai", "endpoint": f"http://llm:8080/{path}/v1", "model": "scripted"})
-        for path in ("401", "404", "429", "garbage")
+        for path in ("401", "404", "429", "500", "garbage", "shape")
     ]
     return [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model-key"}, "stringData": {"key": "TOPSECRET"}},
@@ -101,9 +104,9 @@ def release(cluster_environment: dict[str, str], images: Mapping[str, str]) -> I
     """A namespace with the controller installed, the endpoint running and the models applied."""
     namespace = Namespace(name=f"e2e-{secrets.token_hex(3)}", environment=cluster_environment)
     try:
-        install(namespace, images)
+        install(namespace, images, allowedHosts=f"{{{','.join(ALLOWED_HOSTS)}}}")
         namespace.apply(*endpoint_objects(images["runner"]), *models())
-        namespace.kubectl("wait", "--for=condition=Ready", "pod/llm-endpoint", "--timeout=120s")
+        namespace.kubectl("wait", "--for=condition=Ready", "pod/llm", "--timeout=120s")
         yield namespace
     finally:
         uninstall(namespace)

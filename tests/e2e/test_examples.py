@@ -1,5 +1,6 @@
 """Every example is applied as it stands, with real models in the pods, and ends as its comment says."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,18 @@ from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-NAMES = ("rag", "code-agent", "instructions", "gpu-first", "broken")
+NAMES = ("rag", "code-agent", "instructions", "for-each", "many-models", "repository", "gpu-first", "broken")
+
+
+WITH_ISSUE = "repository-with-issue"
+
+
+def with_issue() -> dict[str, Any]:
+    """The example with an address to fetch."""
+    made: dict[str, Any] = yaml.safe_load((EXAMPLES / "repository.yaml").read_text())
+    made["metadata"]["name"] = WITH_ISSUE
+    made["spec"]["params"]["issue"] = "http://llm:8080/facts"
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +32,9 @@ def ended(release: Namespace) -> Iterator[dict[str, dict[str, Any]]]:
     documents = {"README.md": (ROOT / "README.md").read_text(), "SECURITY.md": (ROOT / "SECURITY.md").read_text()}
     release.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs"}, "data": documents})
     release.apply((EXAMPLES / "models.yaml").read_text(), *((EXAMPLES / f"{name}.yaml").read_text() for name in NAMES))
-    yield release.all_ended(NAMES, seconds=420)
-    release.kubectl("delete", "agenttasks", *NAMES, "--wait=false")
+    release.apply(with_issue())
+    yield release.all_ended([*NAMES, WITH_ISSUE], seconds=420)
+    release.kubectl("delete", "agenttasks", *NAMES, WITH_ISSUE, "--wait=false")
 
 
 def test_no_example_is_forgotten() -> None:
@@ -34,7 +47,7 @@ def test_no_example_is_forgotten() -> None:
     assert found == set(NAMES)
 
 
-@pytest.mark.parametrize("name", ["rag", "code-agent", "instructions", "gpu-first"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "broken"])
 def test_an_example_succeeds(ended: dict[str, dict[str, Any]], name: str) -> None:
     assert ended[name]["phase"] == "Succeeded", ended[name]
 
@@ -52,6 +65,26 @@ def test_the_code_agent_changed_the_file_twice(ended: dict[str, dict[str, Any]])
 def test_instructions_of_a_model_were_carried_out_one_by_one(ended: dict[str, dict[str, Any]]) -> None:
     assert ended["instructions"]["output"].endswith("---\nWelcome!\nInstall it.\nThen run it.\n")
     assert "Failed: exited 1: the connection was lost" in ended["instructions"]["output"]
+
+
+def test_each_item_of_a_list_has_its_own_end(ended: dict[str, dict[str, Any]]) -> None:
+    fine = "fine, the limit is 5"
+    end = "timed out after 1 s (timeoutSeconds)"
+    assert ended["for-each"]["output"].splitlines() == [f"start: {fine}", f"middle: {fine}", f"end: {end}", "see complaint.txt"]
+
+
+def test_many_models_answer_though_two_are_down_and_have_their_price(ended: dict[str, dict[str, Any]]) -> None:
+    status = ended["many-models"]
+    assert status["output"].splitlines() == ["a step that hangs holds up all that need it", "not asked: ModelUnavailable", "No."]
+    assert re.fullmatch(r"0\.\d+ USD", status["usage"]["cost"])
+
+
+def test_a_repository_is_changed_and_committed_and_an_issue_is_fetched_where_there_is_one(
+    ended: dict[str, dict[str, Any]], release: Namespace
+) -> None:
+    assert "+Welcome!" in ended["repository"]["output"]
+    assert {step["name"]: step["phase"] for step in ended["repository"]["steps"]}["issue"] == "Skipped"
+    assert ended[WITH_ISSUE]["output"].endswith('for {"facts": ["one", "two"]}')
 
 
 def test_a_task_that_wants_a_gpu_first_says_why_it_ran_on_a_cpu(ended: dict[str, dict[str, Any]]) -> None:

@@ -43,8 +43,11 @@ def test_the_models_of_the_examples_are_valid_and_are_all_that_tasks_name() -> N
     models = {model["metadata"]["name"] for _, model in documents("AgentModel")}
     for _, model in documents("AgentModel"):
         msgspec.convert(model["spec"], AgentModelSpec)
-    named = {config.model for _, task in TASKS for step in spec_of(task).steps for config in (step.chat, step.embed) if config is not None}
-    assert named <= models
+    steps = [step for _, task in TASKS for step in spec_of(task).steps]
+    named = {name for step in steps if step.chat is not None for name in (step.chat.model, *step.chat.models) if name}
+    named |= {step.embed.model for step in steps if step.embed is not None}
+    fallbacks = {name for _, model in documents("AgentModel") for name in model["spec"].get("fallback", [])}
+    assert named | fallbacks <= models
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
