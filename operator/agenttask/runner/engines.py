@@ -19,8 +19,8 @@ from agenttask.runner.residents import Key, Resident, kind_of, occupied, victim
 from agenttask.runner.settings import RunnerSettings
 
 CPU = "cpu"
-_PERCENT_OF_MEMORY = 80
-"""Of the container's memory, for engines; the rest is the runner's and its commands'."""
+_RESERVE_BYTES = 384 << 20
+"""Of the container's memory, for the runner with torch, measured, and for commands: a fifth, at least this, at most half."""
 
 
 class EngineLimits(Struct, frozen=True, kw_only=True):
@@ -200,7 +200,7 @@ class Engines:
         if kind_of(identity.device) != CPU:
             return identity.device_bytes
         limit = self._settings.memory_bytes
-        return None if limit is None else limit * _PERCENT_OF_MEMORY // 100
+        return None if limit is None else limit - min(max(limit // 5, _RESERVE_BYTES), limit // 2)
 
     def _config(self, local: LocalModel, memory_bytes: int | None) -> EngineConfig:
         return EngineConfig(

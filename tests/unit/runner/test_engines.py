@@ -61,8 +61,8 @@ class Sizes:
         return self.made[-1]
 
 
-def repository(factory: object, *, memory: int | None = 125, device: Callable[[], str] = lambda: "cpu", **more: object) -> Engines:
-    """With 125 bytes of memory 100 are for engines."""
+def repository(factory: object, *, memory: int | None = 200, device: Callable[[], str] = lambda: "cpu", **more: object) -> Engines:
+    """With 200 bytes of memory 100 are for engines."""
     found = plugins(factories={"optimized": factory})  # type: ignore[dict-item]
     clock = iter(range(10**6))
     return Engines(
@@ -86,11 +86,20 @@ async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
     await use(engines, "smol", package="other")
     assert len(set(map(id, found))) == 1
     assert [(model, device, config.threads, config.memory_bytes) for model, device, config in factory.loads] == [
-        ("smol", "cpu", 3, (1 << 30) * 80 // 100)
+        ("smol", "cpu", 3, 640 << 20)
     ] * 2
     assert (engines.stats.hits, engines.stats.misses, engines.stats.resident) == (4, 2, 2)
     await engines.aclose()
     assert factory.engine.closed == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("limit", "engines"), [(512, 256), (1024, 640), (2048, 1639), (10240, 8192)])
+async def test_the_rest_of_the_container_is_the_runners(limit: int, engines: int) -> None:
+    factory = Sizes()
+    await use(repository(factory, memory=limit << 20), "a-1")
+    left = factory.loads[0][2]
+    assert left is not None
+    assert -(-left >> 20) == engines
 
 
 async def test_a_load_that_failed_is_tried_anew() -> None:
