@@ -12,7 +12,9 @@ from agenttask.api.errors import InvalidTask
 from agenttask.api.model import CallRetry, CircuitBreaker, Limits, LocalModel, Prices, Timeouts
 from agenttask.api.task import AgentTaskSpec
 
-DOCUMENT_VERSION = 1
+DOCUMENT_VERSION = 2
+"""What is written; a version is one more where an older runner would misread the document."""
+_READ_VERSIONS = (1, 2)
 
 
 class TaskRef(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -116,10 +118,10 @@ def decode(raw: bytes | str) -> TaskDocument:
     """
     try:
         version = msgspec.json.decode(raw, type=_Envelope).version
-        if version != DOCUMENT_VERSION:
+        if version not in _READ_VERSIONS:
             raise InvalidTask(
                 "",
-                f"task document version {version}, this runner reads {DOCUMENT_VERSION}; use a runner image of the controller's version",
+                f"task document version {version}, this runner reads up to {DOCUMENT_VERSION}; use a runner image of the controller's version",
             )
         return msgspec.json.decode(raw, type=TaskDocument)
     except msgspec.MsgspecError as error:

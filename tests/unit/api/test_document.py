@@ -36,7 +36,7 @@ def test_a_document_too_large_for_an_annotation_names_the_remedy() -> None:
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        pytest.param('{"version":2}', "task document version 2, this runner reads 1", id="newer version"),
+        pytest.param('{"version":3}', "task document version 3, this runner reads up to 2", id="newer version"),
         pytest.param("{}", "task document version 0", id="no version"),
         pytest.param("nonsense", "the task document is malformed", id="not JSON"),
         pytest.param('{"version":1,"task":{}}', "malformed", id="incomplete"),
