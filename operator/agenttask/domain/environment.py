@@ -17,7 +17,7 @@ _POD_PREFIXES: Final = (*_RESERVED_PREFIXES, "GLIBC_", "KUBERNETES_", "OTEL_", "
 _POD_NAMES: Final = (*_RESERVED_NAMES, "GCONV_PATH", "HOME", "PATH")
 """What would change the runner itself; a command of an `exec` step may have its own."""
 _POD_ALLOWED: Final = ("AGENTTASK_DEBUG",)
-"""Settings of the runner that a task may choose: it only says more in the log, and no content."""
+"""Settings of the runner that a task may choose: it only says more in the log."""
 
 
 def check_exec(env: Sequence[ExecEnvVar], field: str) -> None:
