@@ -17,8 +17,11 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from tests.fakes.http2_server import Authority, Request, serving
 
+from agenttask.api.document import ModelDocument
+from agenttask.plugin.llm import ChatRequest, ClientContext, Message
 from agenttask.runner.http_settings import HttpSettings
 from agenttask.runner.session import OriginUse, SharedSession
+from agenttask_llm import agenttask_llm_clients
 
 Serving = Callable[[Authority, Path], AbstractAsyncContextManager[str]]
 
@@ -199,3 +202,32 @@ def test_it_is_the_same_on_uvloop_which_the_runner_uses(tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_a_models_client_streams_over_http2_without_knowing(tmp_path: Path) -> None:
+    async def answer(request: Request) -> None:
+        await request.complete.wait()
+        assert (request.path, request["x-tenant"], request["authorization"]) == ("/v1/chat/completions", "blue", "Bearer key")
+        request.fields_out(200, [("content-type", "text/event-stream")])
+        for word in ("all ", "is ", "well"):
+            await request.data_out(b'data: {"model": "m", "choices": [{"delta": {"content": "%s"}}]}\n\n' % word.encode())
+        await request.data_out(b'data: {"model": "m", "choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n', end=True)
+
+    authority = Authority()
+    async with serving(answer, tls=authority.server_context("h2")) as server:
+        shared = SharedSession()
+        document = ModelDocument(
+            name="remote",
+            client="openai",
+            model="m",
+            endpoint=server.url + "/v1",
+            ca_file=authority.write(str(tmp_path / "ca.pem")),
+            headers={"X-Tenant": "blue"},
+        )
+        context = ClientContext(credential="key", session=shared.for_model(document), engines=None)  # type: ignore[arg-type]
+        client = agenttask_llm_clients()["openai"](document, context)
+        request = ChatRequest(messages=(Message(role="user", content="how is it?"),))
+        assert "".join([chunk.text async for chunk in client.stream(request)]) == "all is well"
+        assert shared.use() == {server.url: OriginUse(protocol="h2", connections=1)}
+        await client.aclose()
+        await shared.aclose()
