@@ -61,6 +61,9 @@ class LLMServer:
         """A client left before its stream had ended."""
         self.sent = 0
         """Bytes of an endless body."""
+        self.running = 0
+        self.most = 0
+        """How many requests were under way at once, and ever were."""
         self.url = ""
 
     @property
@@ -69,6 +72,15 @@ class LLMServer:
         return f"{self.url}/v1"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One request, counted while it lasts."""
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            return await self._answer(request)
+        finally:
+            self.running -= 1
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         self.requests.append(asked)
         self.headers.append(dict(request.headers))
