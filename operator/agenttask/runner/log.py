@@ -73,7 +73,7 @@ class Log(NullObserver):
     ) -> None:
         """How one item went; its start is no line, as a step may have thousands."""
         verdict = f"succeeded after {seconds:.3f} s" if error is None else f"failed after {seconds:.3f} s: {error}"
-        self.line(item_name(step.name, item), f"{verdict} ({count} items)" if error is None else verdict)
+        self.line(f"{item_name(step.name, item)} of {count}", verdict)
 
     def try_failed(self, index: int, step: Step, item: int | None, *, tries: int, error: AgentTaskError, pause: float) -> None:  # noqa: ARG002 - the port's signature
         """What went wrong, and when it is tried again."""

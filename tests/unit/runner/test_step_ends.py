@@ -213,7 +213,7 @@ async def test_the_log_has_a_line_for_each_try_item_and_skip(tmp_path: Path) -> 
     await Stage(tmp_path, fails=Fails(StepFailed("exited 3"))).run(document(*steps), Log(stream, lambda: 0.0))
     lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
     assert "step a item 1: try 1 of 3 failed: exited 3; the next in 0.5 s" in lines
-    assert [line for line in lines if line.startswith("step a item 2: succeeded after ")]
+    assert [line for line in lines if line.startswith("step a item 2 of 2: succeeded after ")]
     assert "step b: skipped: `when` is false" in lines
 
 
