@@ -115,4 +115,4 @@ def test_the_built_in_plugins_load_through_their_entry_points():
     assert plugins.threading_strategies.names == ("async", "hybrid", "process")
     assert {"openai", "local", "scripted"} <= set(plugins.llm_clients.names)
     assert "optimized" in plugins.model_factories.names
-    assert plugins.step_kinds.names == ("chat", "embed", "exec", "read", "retrieve", "write")
+    assert plugins.step_kinds.names == ("chat", "embed", "exec", "fetch", "git", "read", "retrieve", "write")
