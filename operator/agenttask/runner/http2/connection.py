@@ -14,13 +14,13 @@ from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError, TooManyStreamsError
 
 from agenttask.runner.http2.allowance import FOR_A_STREAM, FOR_DATA, Allowance
-from agenttask.runner.http2.errors import ConnectionLost, Http2Error, NotHttp2, PeerBrokeProtocol, PeerUnresponsive, StreamRefused
+from agenttask.runner.http2.errors import ConnectionLost, Http2Error, NotHttp2, PeerBrokeProtocol, StreamRefused
 from agenttask.runner.http2.fields import RawFields
 from agenttask.runner.http2.framing import Framing
-from agenttask.runner.http2.liveness import Liveness, Verdict
 from agenttask.runner.http2.receiving import receive
 from agenttask.runner.http2.settings import Http2Settings
 from agenttask.runner.http2.stream import Stream
+from agenttask.runner.http2.watch import Watch
 
 _DEFAULT_STREAMS = 100
 """Until the peer says its own limit; the protocol has none."""
@@ -45,12 +45,12 @@ class Http2Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         self.allowance = Allowance(settings.control_frames, settings.control_frames_per_second, loop.time())
         self.framing = Framing(settings, lambda: self.allowance.spend(loop.time()))
-        self.live = Liveness(settings, loop.time())
+        self.watch = Watch(self)
+        self.live = self.watch.live
         self._changed = changed
         self._uncredited = 0
         self._unflushed = 0
         self._flushing = False
-        self._timer: asyncio.TimerHandle | None = None
         self._cut_off: asyncio.TimerHandle | None = None
 
     # --- asyncio.Protocol
@@ -65,7 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self.framing.initiate_connection()
         self.framing.increment_flow_control_window(max(1, self.settings.connection_window - self.framing.inbound_flow_control_window))
         self.flush()
-        self._watch()
+        self.watch.start()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer, to the streams that they are for."""
@@ -157,8 +157,7 @@ class Http2Connection(asyncio.Protocol):
         if self.error is not None:
             return
         self.error = error
-        if self._timer is not None:
-            self._timer.cancel()
+        self.watch.stop()
         if not self.ready.done():
             self.ready.set_result(None)
         for stream in [*self.streams.values(), *self.reserved]:
@@ -227,7 +226,7 @@ class Http2Connection(asyncio.Protocol):
         with contextlib.suppress(NoSuchStreamError):  # as above
             self.framing.reset_stream(stream.id, code)
         if not stream.answered and self.live.given_up(stream.sent, self.loop.time()):
-            self._ping()
+            self.watch.ping()
         self.flush_soon()
 
     def forget(self, stream: Stream) -> None:
@@ -239,6 +238,11 @@ class Http2Connection(asyncio.Protocol):
             if self.draining and self.error is None:
                 self.close()
         self._changed(self)
+
+    def ping(self) -> None:
+        """Ask for a sign of life; `h2` takes the answer."""
+        self.framing.ping(b"alive?\r\n")
+        self.flush_soon()
 
     def wake_blocked(self) -> None:
         """Uploads may go on."""
@@ -267,31 +271,3 @@ class Http2Connection(asyncio.Protocol):
     def _flush_now(self) -> None:
         self._flushing = False
         self.flush()
-
-    # --- watching
-
-    def _ping(self) -> None:
-        self.framing.ping(b"alive?\r\n")
-        self.live.pinged(self.loop.time())
-        self.flush_soon()
-        self._watch()
-
-    def _watch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_at(self.live.look_again(self.loop.time(), busy=self.busy), self._look)
-
-    def _look(self) -> None:
-        match self.live.verdict(self.loop.time(), busy=self.busy):
-            case Verdict.DEAD:
-                self.abort(
-                    PeerUnresponsive(f"the server gave no sign of life within {self.settings.ping_seconds:g} s of being asked for one")
-                )
-            case Verdict.PING:
-                self._ping()
-            case Verdict.IDLE:
-                self.close()
-            case Verdict.OLD:
-                self.drain()
-        if self.error is None:
-            self._watch()

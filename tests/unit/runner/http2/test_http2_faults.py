@@ -1,6 +1,7 @@
 """How the sessions behave when things go wrong: each row of the fault table, and what else can end a request or a connection."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import aiohttp
@@ -211,6 +212,20 @@ async def test_pings_keep_a_connection_on_which_a_slow_answer_is_due(sessions: S
         await asyncio.sleep(0.3)
         gate.open.set()
         assert await task == "/slow"
+
+
+async def test_a_loop_that_stood_still_is_not_taken_for_a_silent_peer(sessions: Sessions) -> None:
+    gate = Gate()
+    async with serving(gate) as server:
+        session = sessions(ping_after_seconds=0.05, ping_seconds=0.1).of(mode=PRIOR)
+        task = asyncio.create_task(ask(session, server.url + "/slow"))
+        await server.seen.until(lambda seen: seen.requests == 1)
+        for _ in range(5):
+            await asyncio.sleep(0.06)
+            time.sleep(0.3)  # noqa: ASYNC251  # on purpose: a step that hogs the loop
+        gate.open.set()
+        assert await task == "/slow"
+        assert server.seen.connections == 1
 
 
 # ---- refused, reset, lost
