@@ -13,6 +13,7 @@ from agenttask.api.constants import RUNNER_GRACE_SECONDS
 from agenttask.api.errors import InvalidTask
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.nearest import quoted
+from agenttask.runner.gates import VARIABLE as GATES_VARIABLE
 from agenttask.runner.http_settings import HttpSettings, read_http_settings
 
 DEFAULT_CPU_THREADS = 4
@@ -80,8 +81,14 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         debug=_switch(merged, "AGENTTASK_DEBUG"),
         cpus=cpus,
         memory_bytes=memory_bytes,
-        http=read_http_settings(merged),
+        http=read_http_settings({**merged, GATES_VARIABLE: _gates(spec, environ)}),
     )
+
+
+def _gates(spec: AgentTaskSpec, environ: Mapping[str, str]) -> str:
+    """The container's word is the last: what an operator took back no task switches on again."""
+    given = [variable.value for variable in spec.pod.env if variable.name == GATES_VARIABLE]
+    return ",".join([*given, environ.get(GATES_VARIABLE, "")])
 
 
 def _number(environ: Mapping[str, str], name: str, *, largest: int = _LARGEST) -> int | None:

@@ -1,12 +1,15 @@
 """HTTP settings and feature gates of the environment, and the sessions that follow from them."""
 
+import msgspec
 import pytest
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
+from agenttask.api.task import AgentTaskSpec
 from agenttask.runner.gates import read_gates
 from agenttask.runner.http_settings import HttpSettings, read_http_settings
 from agenttask.runner.session import SharedSession
+from agenttask.runner.settings import read_settings
 
 
 def test_defaults_are_the_documented_ones() -> None:
@@ -57,6 +60,17 @@ def test_an_unknown_gate_or_value_is_refused_with_what_there_is(raw: str, messag
         read_gates(raw)
     assert message in str(raised.value)
     assert raised.value.field == "FEATURE_GATES"
+
+
+@pytest.mark.parametrize(
+    ("container", "task", "on"),
+    [("HTTP2=false", "HTTP2=true", False), ("", "HTTP2=false", False), ("HTTP2=true", "HTTP2=false", True), ("", "", True)],
+)
+def test_the_containers_word_on_a_gate_is_the_last(container: str, task: str, on: bool) -> None:
+    env = [{"name": "FEATURE_GATES", "value": task}, {"name": "HTTP_CONNECTIONS", "value": "5"}]
+    spec = msgspec.convert({"steps": [{"name": "a", "read": {"paths": ["x"]}}], "pod": {"env": env}}, AgentTaskSpec)
+    found = read_settings(spec, {"FEATURE_GATES": container, "HTTP_CONNECTIONS": "9"}, cpus=1, memory_bytes=None)
+    assert found.http == HttpSettings(connections=5, http2=on)
 
 
 async def test_a_model_gets_the_session_of_its_policy() -> None:
