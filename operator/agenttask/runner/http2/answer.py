@@ -90,7 +90,9 @@ class Answer:
             self._pump()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """The request's body could not be sent."""
+        """The request's body could not be sent; where the answer is complete, it is valid all the same."""
+        if self._ended:
+            return
         if exc_cause is not None and exc.__cause__ is None:
             exc.__cause__ = exc_cause
         self._fail(exc)

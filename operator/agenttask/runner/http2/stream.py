@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from h2.errors import ErrorCodes
 
-from agenttask.runner.http2.errors import Http2Error, StreamRefused
+from agenttask.runner.http2.errors import Http2Error, StreamRefused, StreamReset
 from agenttask.runner.http2.fields import RawFields
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class Stream:
         self.wrote_all = end
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a piece of the body as the peer's windows and the socket allow; an answer that is there already makes it moot.
+        """Send a piece of the body as the peer's windows and the socket allow.
 
         Raises:
-            Http2Error: the stream failed.
+            Http2Error: the stream failed, or the answer is complete and nobody wants the rest.
         """
         rest = memoryview(data).cast("B") if isinstance(data, memoryview) else memoryview(data)
         while rest and not self.over:
@@ -77,8 +77,8 @@ class Stream:
                 continue
             self.connection.send(self, bytes(rest[:room]))
             rest = rest[room:]
-        if self.error is not None:
-            raise self.error
+        if self.over:
+            raise self.error or StreamReset("the server had answered before the whole request was sent")
 
     def end(self) -> None:
         """The body is sent."""

@@ -362,6 +362,21 @@ async def test_an_answer_before_the_body_is_sent_ends_the_upload(sessions: Sessi
         await server.seen.until(lambda seen: len(seen.resets) == 1)
 
 
+async def test_an_endless_upload_ends_with_an_answer_that_is_read_slowly(sessions: Sessions) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 10_000
+
+    async def script(request: Request) -> None:
+        await request.answer(b"y" * 500_000, status=413)
+
+    async with serving(script) as server:
+        async with sessions().of(mode=PRIOR).post(server.url, data=body(), read_bufsize=1000) as response:
+            await asyncio.sleep(0.1)
+            assert len(await response.read()) == 500_000
+        await server.seen.until(lambda seen: len(seen.resets) == 1)
+
+
 @pytest.mark.parametrize(
     ("headers", "problem"),
     [({"X-A": "a\r\nb"}, "line break"), ({"X A": "a"}, "character"), ({"Host": "a b"}, "host")],
