@@ -90,6 +90,13 @@ def die(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave_at_once(code: int) -> None:
+    """No answer, no clean-up: the process is gone; a negative code is a signal."""
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
 def generate_answer(number: int) -> tuple[int, int]:
     return number, os.getpid()
 

@@ -177,6 +177,12 @@ async def test_one_whose_process_dies_twice_fails_alone(pool: ProcessPool, tmp_p
     assert await pool.run(computing.square, 3) == 9
 
 
+@pytest.mark.parametrize(("code", "how"), [(3, "exited 3"), (-11, "was killed by SIGSEGV"), (-40, "was killed by signal 40")])
+async def test_how_a_process_ended_is_told(pool: ProcessPool, code: int, how: str):
+    with pytest.raises(StepFailed, match=f"leave_at_once: its process {how}, and that of a second try {how}"):
+        await pool.run(computing.leave_at_once, code)
+
+
 async def test_an_idle_process_that_died_is_replaced(pool: ProcessPool):
     pid = await pool.run(computing.process)
     os.kill(pid, signal.SIGKILL)
