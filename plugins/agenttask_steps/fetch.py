@@ -94,10 +94,11 @@ class FetchStep:
                         break
         said = shorten(" ".join(mask.cover(raw[:_SAID_BYTES].decode("utf-8", "replace")).split()), _SAID_CHARACTERS)
         what = f"{target.scheme}://{target.authority} answered {response.status}{f': {said}' if said else ''}"
+        wish = retry_after(response.headers.get("Retry-After"), self._now())
         if response.status == 429:
-            return RateLimited(what, retry_after=retry_after(response.headers.get("Retry-After"), self._now()))
+            return RateLimited(what, retry_after=wish)
         if response.status == 408 or response.status >= 500:
-            return ServiceUnavailable(what)
+            return ServiceUnavailable(what, retry_after=wish)
         return StepFailed(what)
 
 

@@ -107,9 +107,13 @@ class OutputTooLarge(PermanentError):
 
 
 class RetryableError(AgentTaskError):
-    """The same input may succeed later."""
+    """The same input may succeed later; `retry_after` is when a server wishes to be asked again, in seconds, if it said so."""
 
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ServiceUnavailable(RetryableError):
@@ -119,13 +123,9 @@ class ServiceUnavailable(RetryableError):
 
 
 class ModelUnavailable(RetryableError):
-    """The endpoint cannot be reached, timed out, or failed with a server error; `retry_after` is its wish in seconds, if it gave one."""
+    """The endpoint cannot be reached, timed out, or failed with a server error."""
 
     reason = Reason.MODEL_UNAVAILABLE
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class RateLimited(ModelUnavailable):

@@ -14,7 +14,7 @@ from agenttask.api.reasons import Phase, Reason, StepPhase
 from agenttask.api.report import StepReport
 from agenttask.api.steps import Step
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, StepStatus, UsageStatus
-from agenttask.domain.progress import items_of
+from agenttask.domain.progress import items_of, progress_of
 from agenttask.runner.station import Outcome
 from agenttask.runner.termination import fitting
 
@@ -30,7 +30,7 @@ def status(spec: AgentTaskSpec, outcome: Outcome) -> dict[str, Any]:
         reason=Reason.SUCCEEDED if outcome.error is None else outcome.error.reason,
         message=outcome.message,
         attempt=report.attempt,
-        progress=f"{sum(step.code == 'S' for step in report.steps)}/{len(spec.steps)}",
+        progress=progress_of(steps, succeeded=outcome.error is None),
         steps=steps,
         output=outcome.output,
         usage=UsageStatus(

@@ -66,7 +66,7 @@ def finished(task: SeenTask, seen: Observation, outcome: Outcome, now: float) ->
     return msgspec.structs.replace(
         draft.status(seen, outcome.reason, outcome.message),
         steps=steps,
-        progress=progress.progress_of(steps),
+        progress=progress.progress_of(steps, succeeded=success),
         usage=progress.usage_of(outcome.report),
         output=outcome.report.output if success and outcome.report is not None else None,
         completion_time=moment.render(now if end is None else min(end, now)),

@@ -72,9 +72,10 @@ def _span(pod: SeenPod | None, now: float) -> tuple[float, float]:
     return first, max(first, now if end is None else end + moment.GRAIN)
 
 
-def progress_of(steps: Sequence[StepStatus]) -> str | None:
-    """Succeeded steps of all steps, as `3/5`."""
-    return f"{sum(step.phase is StepPhase.SUCCEEDED for step in steps)}/{len(steps)}" if steps else None
+def progress_of(steps: Sequence[StepStatus], *, succeeded: bool = False) -> str | None:
+    """Succeeded steps of all steps, as `3/5`; all of them once the task has succeeded, those included that it meant to go without."""
+    done = len(steps) if succeeded else sum(step.phase is StepPhase.SUCCEEDED for step in steps)
+    return f"{done}/{len(steps)}" if steps else None
 
 
 def usage_of(report: Report | None) -> UsageStatus | None:

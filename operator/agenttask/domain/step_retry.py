@@ -7,7 +7,7 @@ back together, and none comes back at once.
 from collections.abc import Callable
 from typing import Final
 
-from agenttask.api.errors import AgentTaskError, NoTimeLeft, RateLimited, StepFailed
+from agenttask.api.errors import AgentTaskError, NoTimeLeft, RetryableError, StepFailed
 from agenttask.api.steps import Backoff, StepRetry
 
 MAX_RETRY_AFTER: Final = 3600
@@ -28,7 +28,7 @@ def pause_before_retry(retry: StepRetry | None, tries: int, error: AgentTaskErro
     """
     if retry is None or tries > retry.limit or not worth_retrying(error):
         return None
-    wish = error.retry_after if isinstance(error, RateLimited) and error.retry_after is not None else 0.0
+    wish = error.retry_after if isinstance(error, RetryableError) and error.retry_after is not None else 0.0
     if wish > MAX_RETRY_AFTER:
         return None
     return max(wish, backoff_seconds(retry.backoff, tries, rng))

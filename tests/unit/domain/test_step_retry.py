@@ -55,4 +55,5 @@ def test_the_limit_counts_the_tries_after_the_first() -> None:
 
 @pytest.mark.parametrize(("wish", "pause"), [(None, 0.5), (0.1, 0.5), (90.0, 90.0), (float(MAX_RETRY_AFTER), 3600.0), (3601.0, None)])
 def test_retry_after_is_kept_to_within_an_hour(wish: float | None, pause: float | None) -> None:
-    assert pause_before_retry(StepRetry(limit=1), 1, errors.RateLimited("429", retry_after=wish), lambda: 0.0) == pause
+    for kind in (errors.RateLimited, errors.ServiceUnavailable):
+        assert pause_before_retry(StepRetry(limit=1), 1, kind("busy", retry_after=wish), lambda: 0.0) == pause

@@ -289,7 +289,7 @@ def test_a_success_has_everything_in_one_status() -> None:
         pod_name=POD,
         node_name="node-1",
         device=pod().device,
-        progress="2/3",
+        progress="3/3",
         models="small, big",
         steps=(
             StepStatus(

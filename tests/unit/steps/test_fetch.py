@@ -414,9 +414,10 @@ async def test_a_status_is_a_typed_error(site, tmp_path, status, error):
     [("7", 7.0), (formatdate(NOW + 90, usegmt=True), 90.0), ("soon", None), (None, None)],
     ids=["seconds", "date", "nonsense", "none"],
 )
-async def test_too_many_requests_says_when_to_come_back(site, tmp_path, value, seconds):
-    site.handler = answering(status=429, headers={} if value is None else {"Retry-After": value})
-    with pytest.raises(RateLimited) as failed:
+@pytest.mark.parametrize(("status", "error"), [(429, RateLimited), (503, ServiceUnavailable)])
+async def test_a_busy_server_says_when_to_come_back(site, tmp_path, value, seconds, status, error):
+    site.handler = answering(status=status, headers={} if value is None else {"Retry-After": value})
+    with pytest.raises(error) as failed:
         await site.fetch(tmp_path)
     assert failed.value.retry_after == seconds
 
