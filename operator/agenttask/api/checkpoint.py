@@ -194,6 +194,9 @@ def _consistent(checkpoint: Checkpoint) -> None:
     for step in checkpoint.steps:
         if sum(part is not None for part in (step.output, step.skipped, step.dropped)) != 1:
             raise CheckpointRefused(f"the checkpoint is malformed: step {step.name!r} has not exactly one of output, skipped and dropped")
+    outputs = [*(step.output for step in checkpoint.steps), *(item.output for item in checkpoint.items)]
+    if any(result.results for output in outputs if output is not None for result in output.results):
+        raise CheckpointRefused("the checkpoint is malformed: an item has items of its own")
     places = [(item.step, item.index) for item in checkpoint.items]
     if len(set(places)) != len(places) or not {step for step, _ in places}.isdisjoint(names):
         raise CheckpointRefused("the checkpoint is malformed: an item stands twice, or beside its ended step")

@@ -124,10 +124,11 @@ class Shelf:
         try:
             raw = _encode(whole)
             back = _decode(raw)
+            faithful = back == whole
         except (TypeError, ValueError, RecursionError, UnicodeError, msgspec.MsgspecError) as error:
             raise TooLargeToKeep(f"its output cannot be told as JSON: {type(error).__name__}: {error}") from error
         unkept(back)
-        if back != whole:
+        if not faithful:
             raise TooLargeToKeep("its output holds something that JSON cannot carry")
         return Raw(raw)
 

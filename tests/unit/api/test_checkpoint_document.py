@@ -101,6 +101,14 @@ def test_a_version_that_is_not_read_any_more_is_refused() -> None:
         pytest.param(altered(items=[{"step": "e", "index": 0, "value": SPEC, "output": {}}] * 2), "twice", id="item-twice"),
         pytest.param(altered(items=[{"step": "a", "index": 0, "value": SPEC, "output": {}}]), "beside its ended step", id="item-of-ended"),
         pytest.param(altered(items=[{"step": "e", "index": -1, "value": SPEC, "output": {}}]), "items", id="item-before-the-first"),
+        pytest.param(
+            altered(steps=[{"name": "a", "output": {"results": [{"results": [{"text": "x"}]}]}}]), "items of its own", id="items-of-items"
+        ),
+        pytest.param(
+            encode(FULL).replace(b'"json":{"x":[1]}', b'"results":' + b'[{"results":' * 600 + b"[]" + b"}]" * 600),
+            "malformed",
+            id="deep-items",
+        ),
         pytest.param(b'{"version":1,"task":' + b"[" * 100_000, "malformed", id="deep"),
         pytest.param(b" " * (MAX_CHECKPOINT_BYTES + 1), "at most 921600", id="large"),
     ],

@@ -70,6 +70,13 @@ def test_what_an_earlier_checkpoint_has_is_taken_along() -> None:
     assert (document.items, document.runner) == ((item,), "0.1.0")
 
 
+def deep(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
 @pytest.mark.parametrize(
     ("output", "problem"),
     [
@@ -77,6 +84,7 @@ def test_what_an_earlier_checkpoint_has_is_taken_along() -> None:
         pytest.param(StepOutput(json={1: 2}), "JSON cannot carry", id="key-is-a-number"),
         pytest.param(StepOutput(json=object()), "cannot be told as JSON: TypeError", id="an-object"),
         pytest.param(StepOutput(text="\ud800"), "cannot be told as JSON: Unicode", id="half-a-pair"),
+        pytest.param(StepOutput(json=deep(5000)), "cannot be told as JSON: RecursionError", id="deep"),
         pytest.param(StepOutput(text="x" * 1_000_000), "1000000 characters", id="large"),
         pytest.param(
             StepOutput(collection=Collection(model="m", passages=(Passage(text="p", source="s"),), vectors=())),
