@@ -82,7 +82,7 @@ class ProcessPool:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                waiting.set_exception(Interrupted())
+                waiting.set_exception(Interrupted("the pool is draining"))
         try:
             with contextlib.suppress(TimeoutError):  # what still runs then is killed
                 async with asyncio.timeout(timeout):
