@@ -34,7 +34,7 @@ def asked_for(*extras: str) -> list[Requirement]:
     [
         ("controller", ["controller"]),
         ("runner", ["runner"]),
-        ("runner-torch", ["runner", "inference"]),
+        ("runner-torch", ["runner", "inference", "gpu"]),
         ("dev", ["dev"]),
     ],
 )
