@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.http2_server import Http2Server, Peer, Request, serving
 
-from agenttask.runner.http2.errors import Http2Error, PeerBrokeProtocol
+from agenttask.runner.http2.errors import ConnectionLost, Http2Error, PeerBrokeProtocol
 from agenttask.runner.session import SharedSession
 
 Sessions = Callable[..., SharedSession]
@@ -219,3 +219,29 @@ def test_a_mutated_answer_is_an_answer_or_an_ordinary_error(changes: list[tuple[
 @given(parts=st.lists(frames, min_size=1, max_size=8), cut=st.integers(1, 200))
 def test_random_frames_are_an_ordinary_error(parts: list[bytes], cut: int) -> None:
     asyncio.run(throw(b"".join(parts), cut))
+
+
+async def test_whatever_a_parser_raises_ends_one_connection_with_a_typed_error(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_connection: object, _events: object) -> None:
+        raise ValueError("a bug in a parser")
+
+    async with serving() as server:
+        session = sessions().of(mode=PRIOR)
+        with monkeypatch.context() as patch:
+            patch.setattr("agenttask.runner.http2.connection.receive", broken)
+            with pytest.raises(PeerBrokeProtocol, match="ValueError: a bug in a parser"):
+                async with session.get(server.url):
+                    pass
+        async with session.get(server.url) as response:
+            assert await response.text() == "ok"
+
+
+async def test_without_tls_the_handshake_of_a_gone_peer_is_a_lost_connection(sessions: Sessions) -> None:
+    def prepare(server: Http2Server) -> None:
+        server.greets = False
+        server.accepted = lambda peer: peer.transport.abort()
+
+    async with serving(prepare=prepare) as server:
+        with pytest.raises(ConnectionLost):
+            async with sessions().of(mode=PRIOR).post(server.url, data=b"x"):
+                pass

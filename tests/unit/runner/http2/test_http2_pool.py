@@ -8,7 +8,7 @@ import pytest
 from h2.settings import SettingCodes
 from tests.fakes.http2_server import Authority, Http2Server, Request, serving
 
-from agenttask.runner.http2.errors import Http2Error
+from agenttask.runner.http2.errors import Http2Error, StreamRefused
 from agenttask.runner.http2.pool import Pool
 from agenttask.runner.http2.settings import Http2Settings
 from agenttask.runner.http_settings import HttpSettings
@@ -262,3 +262,33 @@ async def test_many_first_requests_to_an_http1_origin_share_one_question(session
         session = sessions(traces=(trace,)).of(ca_file=ca_file)
         assert await asyncio.gather(*(ask(session, server.url) for _ in range(8))) == ["h1"] * 8
         assert len(dialled) == 9  # the question, and one for each
+
+
+async def test_a_connection_whose_stream_numbers_are_used_up_is_left(sessions: Sessions) -> None:
+    async with serving() as server:
+        shared = sessions()
+        session = shared.of(mode=PRIOR)
+        await ask(session, server.url)
+        [connection] = shared._connector.pool._homes  # type: ignore[union-attr]
+        connection.framing.highest_outbound_stream_id = 2**31 - 1
+        assert await ask(session, server.url) == "ok"
+        await server.seen.until(lambda seen: seen.connections == 2 and seen.closed == 1)
+
+
+async def test_a_server_that_lowers_its_limit_in_between_gets_the_request_again(sessions: Sessions) -> None:
+    gate = Gate()
+    async with serving(gate) as server:
+        shared = sessions(sends=3)
+        session = shared.of(mode=PRIOR)
+        slow = asyncio.create_task(ask(session, server.url + "/slow"))
+        await server.seen.until(lambda seen: seen.requests == 1)
+        [connection] = shared._connector.pool._homes  # type: ignore[union-attr]
+        connection.framing.remote_settings.max_concurrent_streams = 1
+        connection.framing.remote_settings.acknowledge()
+        with pytest.raises(StreamRefused, match="takes no more streams"):
+            await ask(session, server.url + "/more")
+        connection.limit = 1
+        assert await ask(session, server.url + "/more") == "/more"
+        assert server.seen.connections == 2
+        gate.open.set()
+        assert await slow == "/slow"
