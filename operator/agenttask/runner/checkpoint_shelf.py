@@ -2,7 +2,7 @@
 
 Each ended step and item is encoded once; a document is then their pieces in a row. What does not fit, or would not come
 back as it was, is left out: its step runs again where a later one needs it, which costs time and never the task. What
-is cheap to do again goes first, and of that the largest.
+is cheap to do again goes first, of that items (the last ones first), then the largest steps.
 """
 
 import heapq
@@ -77,7 +77,8 @@ class Shelf:
         self._pieces: dict[_Key, bytes] = {}
         self._items: dict[str, set[int]] = {}
         self._size = _HEAD_BYTES
-        self._droppable: list[tuple[int, int, str, int]] = []
+        self._droppable: list[tuple[int, int, int, str, int]] = []
+        self._told: set[str] = set()
 
     def seed(self, steps: Sequence[KeptStep], items: Sequence[KeptItem]) -> None:
         """What an earlier checkpoint has, and this run takes over."""
@@ -105,7 +106,7 @@ class Shelf:
         try:
             piece = _encode(_ItemPiece(step=name, index=index, value=value, output=self._faithful(output), files=files))
         except (TooLargeToKeep, CheckpointRefused) as error:
-            self._log(f"step {name}", f"item {index} is not in the checkpoint: {error}")
+            self._left_out(name, index, str(error))
         else:
             self._put((name, index), piece, droppable=True)
 
@@ -141,20 +142,28 @@ class Shelf:
             self._items.setdefault(name, set()).add(index)
         if droppable:
             rank = _CHEAP.get(self._kinds.get(name, ""), _DEAR)
-            heapq.heappush(self._droppable, (rank, -len(piece), name, -1 if index is None else index))
+            order = (1, -len(piece)) if index is None else (0, -index)
+            heapq.heappush(self._droppable, (rank, *order, name, len(piece)))
         while self._size > self._limit and self._droppable:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        _, size, name, place = heapq.heappop(self._droppable)
-        key: _Key = (name, None if place < 0 else place)
-        if len(self._pieces.get(key, b"")) != -size:
+        _, whole, place, name, size = heapq.heappop(self._droppable)
+        key: _Key = (name, None if whole else -place)
+        if len(self._pieces.get(key, b"")) != size:
             return  # replaced or gone since
+        why = f"the checkpoint holds {self._limit} bytes, and its part has {size}"
         if key[1] is None:
-            self._drop(name, f"the checkpoint holds {self._limit} bytes, and its part has {-size}")
+            self._drop(name, why)
         else:
             self._remove(key)
-            self._log(f"step {name}", f"item {place} is not in the checkpoint: it holds {self._limit} bytes, and its part has {-size}")
+            self._left_out(name, key[1], why)
+
+    def _left_out(self, name: str, index: int, why: str) -> None:
+        """Tell of the first item that is left out; a long list would fill the log."""
+        if name not in self._told:
+            self._told.add(name)
+            self._log(f"step {name}", f"item {index + 1} is not in the checkpoint, as others may not be: {why}")
 
     def _drop(self, name: str, why: str) -> None:
         self._log(f"step {name}", f"its output is not in the checkpoint, an attempt after this one runs it again where it is needed: {why}")

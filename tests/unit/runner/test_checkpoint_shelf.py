@@ -128,6 +128,17 @@ def test_what_is_cheap_to_do_again_gives_way_first_and_of_that_the_largest() -> 
     assert [item.index for item in document.items] == [0]
 
 
+def test_of_a_long_list_the_beginning_is_kept_and_one_line_told() -> None:
+    log: list[tuple[str, str]] = []
+    found = shelf(limit=20_000, log=log)
+    for index in range(200):
+        found.item_ended("chat", index, "1" * 64, StepOutput(text="x" * (300 + index)), None)
+    kept = [item.index for item in decode(found.document()).items]
+    assert kept == list(range(len(kept)))
+    assert 10 < len(kept) < 100
+    assert [about for about, _ in log] == ["step chat"]
+
+
 pieces = st.tuples(st.sampled_from([*KINDS]), st.none() | st.integers(0, 3), st.integers(0, 9_000))
 
 
