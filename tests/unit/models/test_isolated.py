@@ -82,6 +82,7 @@ async def test_errors_come_as_they_are(engine):
 
 
 async def test_what_is_logged_over_there_is_logged_here(engine):
+    await answer(engine, "anything")  # what was said before is here then
     assert engine.lines == ["m on cpu, Thread"]
 
 
