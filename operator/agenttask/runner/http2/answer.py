@@ -208,6 +208,7 @@ class Answer:
         """The response was closed or has been read."""
         self._stop_timer()
         self._held.clear()
+        self._body = None
         self._stream.release()
 
 

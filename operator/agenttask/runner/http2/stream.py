@@ -151,5 +151,6 @@ class Stream:
         if self.id and not finished and self.error is None:
             self.connection.reset(self, ErrorCodes.CANCEL)
         self.over = True
+        self.sink = None  # no cycle keeps the answer's bytes until the collector comes
         self.connection.forget(self)
         self.wake()

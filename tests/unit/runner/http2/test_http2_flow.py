@@ -1,6 +1,7 @@
 """Flow control both ways: nobody is overrun, a slow reader holds up nobody else, and no body sits in memory."""
 
 import asyncio
+import gc
 import gzip
 from collections.abc import AsyncIterator, Callable
 
@@ -9,6 +10,8 @@ import pytest
 from h2.settings import SettingCodes
 from tests.fakes.http2_server import Http2Server, Request, serving
 
+from agenttask.runner.http2.answer import Answer
+from agenttask.runner.http2.stream import Stream
 from agenttask.runner.session import SharedSession
 
 Sessions = Callable[..., SharedSession]
@@ -188,3 +191,22 @@ async def test_a_socket_that_takes_no_more_holds_an_upload(sessions: Sessions) -
 
     async with serving(script, prepare=prepare) as server, sessions().of(mode=PRIOR).post(server.url + "/large", data=body()) as response:
         assert await response.text() == "60000000"
+
+
+async def test_an_answer_that_was_read_is_gone_without_the_collector(sessions: Sessions) -> None:
+    async def script(request: Request) -> None:
+        await request.answer(b"x" * 10_000)
+
+    async with serving(script) as server:
+        session = sessions().of(mode=PRIOR)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                async with session.post(server.url, data=b"x") as response:
+                    assert len(await response.read()) == 10_000
+            del response
+            await asyncio.sleep(0)
+            assert [each for each in gc.get_objects() if isinstance(each, (Answer, Stream))] == []
+        finally:
+            gc.enable()
