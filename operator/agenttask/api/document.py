@@ -121,7 +121,8 @@ def decode(raw: bytes | str) -> TaskDocument:
         if version not in _READ_VERSIONS:
             raise InvalidTask(
                 "",
-                f"task document version {version}, this runner reads up to {DOCUMENT_VERSION}; use a runner image of the controller's version",
+                f"task document version {version}, this runner reads up to {DOCUMENT_VERSION}; "
+                "use a runner image of the controller's version",
             )
         return msgspec.json.decode(raw, type=TaskDocument)
     except msgspec.MsgspecError as error:
