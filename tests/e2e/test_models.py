@@ -117,7 +117,7 @@ def test_an_answer_of_the_wrong_shape_is_put_right_once(ended: dict[str, dict[st
 
 def test_a_model_that_never_answers_in_shape_is_a_typed_failure(ended: dict[str, dict[str, Any]]) -> None:
     status = ended["never-shaped"]
-    assert (status["phase"], status["reason"], status["usage"]["calls"]) == ("Failed", "ModelRejected", 2)
+    assert (status["phase"], status["reason"], status["usage"]["calls"]) == ("Failed", "StepFailed", 2)
     assert "responseSchema" in status["message"]
 
 
@@ -126,14 +126,14 @@ def test_the_fallback_answers_the_breaker_spares_the_broken_endpoint_and_status_
 ) -> None:
     status = ended["costs"]
     assert status["phase"] == "Succeeded", status
-    assert status["usage"]["cost"] == "0.051 EUR"  # 3 answers of 7 tokens at 1000 and 5 at 2000 a million
+    assert status["usage"]["cost"] == "0.0510 EUR"  # 3 answers of 7 tokens at 1000 and 5 at 2000 a million
     calls = release.kubectl("logs", "llm").splitlines()
     assert calls.count("POST /500/v1/chat/completions 500") == 1
     log = release.kubectl("logs", status["podName"])
     assert "'priced'" in log
     header, row = release.kubectl("get", "at", "costs", "-o", "wide").splitlines()
     assert "COST" in header
-    assert "0.051 EUR" in row
+    assert "0.0510 EUR" in row
 
 
 def test_an_endpoint_with_a_certificate_of_its_own_is_called_over_one_http2_connection(

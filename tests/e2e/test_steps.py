@@ -136,7 +136,7 @@ def test_items_have_their_own_time_and_tries_and_one_that_fails_loses_no_other(e
     assert status["phase"] == "Succeeded", status
     *texts, error, reason = status["output"].splitlines()
     assert [text for text in texts if text] == ["fine: done", "flaky: done (exited 3: the line was busy)"]
-    assert error == "1 of 3 items failed, the first is item 3: timed out after 1 s"
+    assert error == "1 of 3 items failed; item 3: timed out after 1 s (timeoutSeconds)"
     assert reason == "StepFailed"
 
 
