@@ -100,7 +100,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.ACCEPTED: "The task was validated.",
     Reason.POD_STARTING: "The pod exists and its container does not run yet.",
     Reason.POD_RUNNING: "The steps are running in the pod.",
-    Reason.SUCCEEDED: "Every step succeeded; `status.output` has the result.",
+    Reason.SUCCEEDED: "The task succeeded; `status.output` has the result.",
     Reason.STEP_FAILED: "A step failed by itself: a command's exit code, a missing file, a time-out, a missing value.",
     Reason.INVALID_TEMPLATE: "A template does not parse, or leaves the allowed subset, or names an unknown step or param.",
     Reason.INVALID_TASK: "The task contradicts itself or the installation's rules; the message names the field.",
