@@ -27,6 +27,7 @@ async def sessions() -> AsyncIterator[Callable[..., SharedSession]]:
     made: list[SharedSession] = []
 
     def make(http: HttpSettings | None = None, traces: tuple = (), **http2: float) -> SharedSession:
+        http2.setdefault("patience_seconds", 60)  # no test is about how fast this machine dials, but those that say so
         made.append(SharedSession(traces, settings=http or HttpSettings(total_seconds=60), http2=Http2Settings(**http2)))
         return made[-1]
 
