@@ -26,6 +26,7 @@ from agenttask.plugin.registry import Plugins
 from agenttask.runner.cgroup import cpu_count, memory_limit
 from agenttask.runner.checkpoint_store import FileStore
 from agenttask.runner.devices import visible_accelerators
+from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.log import Log
 from agenttask.runner.observer import Observers
@@ -113,6 +114,7 @@ def prepared_runs(
     settings = [_settings(local, environ, kept=options.workspace is not None) for local in locals_]
     watch = _watch(len(tasks))
     traced = _tracing(environ, stack)
+    engines = Engines(plugins.model_factories.choose, settings[0])
     slots = None if options.max_steps is None else Slots(options.max_steps, {})
     runs: list[LocalRun] = []
     for local, own in zip(locals_, settings, strict=True):
@@ -129,6 +131,7 @@ def prepared_runs(
             observer=watching,
             channel=LastReport(),
             log=watching.line,
+            engines=engines,
             slots=slots,
             endpoints=runs[0].station.endpoints if runs else Endpoints(log=watching.line),
             checkpoint=None if options.checkpoint is None else FileStore(options.checkpoint / f"{name}.json"),

@@ -1,7 +1,7 @@
 """`agenttask run`: the same steps as in a pod, on this machine; several tasks run beside each other in this one process.
 
 Each task has its own workspace, connections, secrets and scratch folder, made when it starts and gone when it ends. What they
-share is the limit on how many run at once, the one on steps, and the breakers and limits of models.
+share is the limit on how many run at once, the one on steps, the breakers and limits of models, and the weights that are loaded here.
 """
 
 import asyncio
@@ -63,8 +63,12 @@ class Together:
             task.stop(why)
 
     async def execute(self, runs: Sequence[LocalRun]) -> tuple[Outcome, ...]:
-        """The outcomes in the order of the runs, begun in that order."""
-        return tuple(await asyncio.gather(*(self._one(run) for run in runs)))
+        """The outcomes in the order of the runs, begun in that order; the models that they share are closed."""
+        try:
+            return tuple(await asyncio.gather(*(self._one(run) for run in runs)))
+        finally:
+            for engines in {run.station.engines for run in runs if run.station.engines is not None}:
+                await engines.aclose()
 
     async def _one(self, run: LocalRun) -> Outcome:
         async with self._gate, TaskRun(run.local.document, run.station) as task:

@@ -10,7 +10,7 @@ from pathlib import Path
 from agenttask.api.document import DeviceDocument, TaskDocument
 from agenttask.api.errors import DeviceUnavailable
 from agenttask.plugin.device import DeviceClass, DeviceRequest, DeviceStrategy, Stock
-from agenttask.runner.engines import EngineLimits
+from agenttask.runner.engine_terms import EngineLimits
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 

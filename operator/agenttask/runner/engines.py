@@ -9,28 +9,29 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from msgspec import Struct
 
 from agenttask.api.errors import AgentTaskError, Interrupted, OutOfMemory
 from agenttask.api.model import LocalModel
-from agenttask.plugin.engine import Engine, EngineConfig, EngineIdentity, IdentifiesModels, MayFail, ModelFactory, OccupiesMemory
+from agenttask.plugin.engine import (
+    Engine,
+    EngineConfig,
+    EngineIdentity,
+    IdentifiesModels,
+    MayFail,
+    ModelFactory,
+    ModelFactoryMaker,
+    OccupiesMemory,
+)
+from agenttask.runner.engine_terms import EngineTerms, silent
 from agenttask.runner.residents import Key, Resident, kind_of, occupied, victim
 from agenttask.runner.settings import RunnerSettings
 
 CPU = "cpu"
 _RESERVE_BYTES = 384 << 20
 """Of the container's memory, for the runner with torch, measured, and for commands: a fifth, at least this, at most half."""
-
-
-class EngineLimits(Struct, frozen=True, kw_only=True):
-    """What the run allows to its engines."""
-
-    hub: bool = False
-    cpu_fallback: bool = False
-    """Whether a model that found no memory on its device may run on the processor."""
-    device_processes: int = 1
-    """Processes that share the device."""
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):
@@ -45,22 +46,18 @@ class EngineStats(Struct, frozen=True, kw_only=True):
 
 
 class Engines:
-    """The repository of engines (`EngineSource`)."""
+    """The repository of engines; each task takes them through an `EngineSource` of its own (`for_task`)."""
 
     def __init__(
         self,
-        factory: Callable[[str], ModelFactory],
-        device: Callable[[], str],
+        factories: Callable[[str], ModelFactoryMaker],
         settings: RunnerSettings,
         *,
-        limits: EngineLimits = EngineLimits(),  # noqa: B008 - frozen
-        log: Callable[[str], None] = lambda _message: None,
+        log: Callable[[str], None] = silent,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._factory = factory
-        self._device = device
+        self._factories = factories
         self._settings = settings
-        self._limits = limits
         self._log = log
         self._clock = clock
         self._residents: dict[Key, Resident] = {}
@@ -86,34 +83,39 @@ class Engines:
             resident_bytes=sum(resident.memory_bytes for resident in held),
         )
 
+    def for_task(self, terms: EngineTerms) -> "TaskEngines":
+        """The engines as one task has them; closing them is the repository's owner's."""
+        return TaskEngines(self, terms)
+
     @contextlib.asynccontextmanager
-    async def lease(self, model_id: str, local: LocalModel) -> AsyncIterator[Engine]:
+    async def lease(self, model_id: str, local: LocalModel, terms: EngineTerms) -> AsyncIterator[Engine]:
         """The engine of a model; callers that come while it loads wait for the same load.
 
         A caller that is cancelled leaves the load to the others. A load that failed is forgotten: the next call tries anew.
         """
-        resident = await self._loaded(model_id, local)
+        resident = await self._loaded(model_id, local, terms)
         assert resident.engine is not None
         try:
             yield resident.engine
         finally:
             self._release(resident)
 
-    async def _loaded(self, model_id: str, local: LocalModel) -> Resident:
+    async def _loaded(self, model_id: str, local: LocalModel, terms: EngineTerms) -> Resident:
         """A resident with one lease more, on the device, or on the processor where that is allowed and the device is full."""
-        device = self._devices.get((model_id, local)) or self._device()
+        known = self._devices.get((model_id, local)) if terms.limits.cpu_fallback else None
+        device = known or terms.device()
         try:
-            return await self._on(model_id, local, device)
+            return await self._on(model_id, local, device, terms)
         except OutOfMemory as error:
-            if kind_of(device) == CPU or not self._limits.cpu_fallback:
+            if kind_of(device) == CPU or not terms.limits.cpu_fallback:
                 raise
-            self._log(f"model {model_id!r} runs on the processor, as device.classes allows: {error}")
+            terms.log(f"model {model_id!r} runs on the processor, as device.classes allows: {error}")
             self._devices[model_id, local] = CPU
-            return await self._on(model_id, local, CPU)
+            return await self._on(model_id, local, CPU, terms)
 
-    async def _on(self, model_id: str, local: LocalModel, device: str) -> Resident:
-        factory = self._factory(local.factory)
-        identity = await self._identity(factory, model_id, local, device)
+    async def _on(self, model_id: str, local: LocalModel, device: str, terms: EngineTerms) -> Resident:
+        factory = self._factories(local.factory)()
+        identity = await self._identity(factory, model_id, local, device, terms)
         if self._closed:
             raise Interrupted(f"model {model_id!r} is not loaded: the run is ending")
         key = Key.of(model_id, local, identity)
@@ -126,7 +128,7 @@ class Engines:
         if resident is None:
             self._misses += 1
             resident = self._residents[key] = Resident(key=key, device=identity.device, memory_bytes=identity.memory_bytes)
-            resident.load = asyncio.create_task(self._load(factory, resident, local, identity), name=f"load {model_id}")
+            resident.load = asyncio.create_task(self._load(factory, resident, local, identity, terms), name=f"load {model_id}")
             resident.load.add_done_callback(lambda load: self._settled(load, resident))
         else:
             self._hits += 1
@@ -145,21 +147,23 @@ class Engines:
         if (load.cancelled() or load.exception() is not None) and self._residents.get(resident.key) is resident:
             del self._residents[resident.key]
 
-    async def _identity(self, factory: ModelFactory, model_id: str, local: LocalModel, device: str) -> EngineIdentity:
+    async def _identity(self, factory: ModelFactory, model_id: str, local: LocalModel, device: str, terms: EngineTerms) -> EngineIdentity:
         """Asked once a model: it reads files."""
         asked = (model_id, local, device)
         if asked not in self._identities:
             identity = EngineIdentity(source=repr(local), device=device)
             if isinstance(factory, IdentifiesModels):
-                identity = await factory.identify(model_id, device, self._config(local, self._budget(identity)))
+                identity = await factory.identify(model_id, device, self._config(local, self._budget(identity), terms))
             self._identities[asked] = identity
         return self._identities[asked]
 
-    async def _load(self, factory: ModelFactory, resident: Resident, local: LocalModel, identity: EngineIdentity) -> None:
+    async def _load(
+        self, factory: ModelFactory, resident: Resident, local: LocalModel, identity: EngineIdentity, terms: EngineTerms
+    ) -> None:
         async with self._room:
             left = await self._make_room(resident, identity)
             started = self._clock()
-            config = self._config(local, left)
+            config = self._config(local, left, terms)
             try:
                 engine = await factory.create(resident.key.model_id, identity.device, config)
             except OutOfMemory:
@@ -171,7 +175,7 @@ class Engines:
             resident.engine = engine
             seconds = self._clock() - started
             self._load_seconds += seconds
-            self._log(
+            terms.log(
                 f"model {resident.key.model_id!r} is loaded on {resident.device} after {seconds:.1f} s, {_mib(resident.memory_bytes)}"
             )
 
@@ -202,15 +206,15 @@ class Engines:
         limit = self._settings.memory_bytes
         return None if limit is None else limit - min(max(limit // 5, _RESERVE_BYTES), limit // 2)
 
-    def _config(self, local: LocalModel, memory_bytes: int | None) -> EngineConfig:
+    def _config(self, local: LocalModel, memory_bytes: int | None, terms: EngineTerms) -> EngineConfig:
         return EngineConfig(
             local=local,
             threads=self._settings.torch_threads,
             memory_bytes=memory_bytes,
             gpu_memory_fraction=self._settings.gpu_memory_fraction,
-            device_processes=self._limits.device_processes,
-            hub=self._limits.hub,
-            log=self._log,
+            device_processes=terms.limits.device_processes,
+            hub=terms.limits.hub,
+            log=terms.log,
         )
 
     async def _evict_idle(self, resident: Resident) -> bool:
@@ -257,6 +261,18 @@ class Engines:
             self._log(
                 f"model cache: {stats.hits} hits, {stats.misses} misses, {stats.evictions} evictions, {stats.load_seconds:.1f} s of loading"
             )
+
+
+class TaskEngines:
+    """The `EngineSource` of one task."""
+
+    def __init__(self, engines: Engines, terms: EngineTerms) -> None:
+        self._engines = engines
+        self._terms = terms
+
+    def lease(self, model_id: str, local: LocalModel) -> AbstractAsyncContextManager[Engine]:
+        """The engine of a model, on the task's terms."""
+        return self._engines.lease(model_id, local, self._terms)
 
 
 def _failure(resident: Resident) -> AgentTaskError | None:

@@ -20,13 +20,13 @@ from agenttask.api.report import Report
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
 from agenttask.domain.validation import validate
-from agenttask.plugin.engine import ModelFactory
 from agenttask.plugin.llm import ClientContext
 from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.devices import engine_limits, torch_device
 from agenttask.runner.ending import Ending
+from agenttask.runner.engine_terms import EngineTerms
 from agenttask.runner.engines import Engines
 from agenttask.runner.lending import Lender
 from agenttask.runner.llm.endpoints import Endpoints
@@ -60,14 +60,7 @@ class TaskRun:
         self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
-        engines = Engines(
-            self._model_factory,
-            self._device,
-            station.settings,
-            limits=engine_limits(document),
-            log=lambda message: station.log("models", message),
-        )
-        self._models = self._make_models(engines, self._session)
+        self._models = self._make_models(self._session)
 
     async def __aenter__(self) -> Self:
         self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
@@ -225,7 +218,13 @@ class TaskRun:
     def _report(self) -> None:
         self._station.channel.write(self._record.report(self._models.usage, self._models.cost_text))
 
-    def _make_models(self, engines: Engines, session: SharedSession) -> Models:
+    def _make_models(self, session: SharedSession) -> Models:
+        def log(message: str) -> None:
+            self._station.log("models", message)
+
+        shared = self._station.engines or Engines(self._station.plugins.model_factories.choose, self._station.settings, log=log)
+        engines = shared.for_task(EngineTerms(device=self._device, limits=engine_limits(self._document), log=log))
+
         def context(document: ModelDocument) -> ClientContext:
             return ClientContext(
                 credential=credential_of(document, self._station.credentials), session=session.for_model(document), engines=engines
@@ -241,12 +240,10 @@ class TaskRun:
             clock=self._station.clock,
         )
         self._close_with("connections", session.aclose)
-        self._close_with("engines", engines.aclose)
+        if self._station.engines is None:
+            self._close_with("engines", shared.aclose)
         self._close_with("models", models.aclose)
         return models
-
-    def _model_factory(self, name: str) -> ModelFactory:
-        return self._station.plugins.model_factories.choose(name)()
 
     def _device(self) -> str:
         settings, device = self._station.settings, self._document.device

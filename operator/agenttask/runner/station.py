@@ -13,6 +13,7 @@ from agenttask.api.report import Report
 from agenttask.plugin.llm import Usage
 from agenttask.plugin.registry import Plugins
 from agenttask.runner.checkpoint_store import CheckpointStore
+from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.observer import Observer
 from agenttask.runner.places import Places
@@ -41,6 +42,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """A line: what it is about, and what happened."""
     endpoints: Endpoints | None = None
     """Breakers and limits that all tasks of the process share; None: this run has its own."""
+    engines: Engines | None = None
+    """Models that all tasks of the process share; None: this run has its own, and closes them."""
     slots: Slots | None = None
     """Of steps and items of all tasks of the process, besides each task's own; None: no such limit."""
     checkpoint: CheckpointStore | None = None

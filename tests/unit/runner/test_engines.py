@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,8 @@ from agenttask.api.steps import Read, Step
 from agenttask.api.task import AgentTaskSpec, Device
 from agenttask.plugin.engine import EngineConfig, EngineIdentity
 from agenttask.runner.devices import engine_limits
-from agenttask.runner.engines import EngineLimits, Engines
+from agenttask.runner.engine_terms import EngineLimits, EngineTerms
+from agenttask.runner.engines import Engines
 from agenttask.runner.settings import RunnerSettings
 
 
@@ -61,21 +63,33 @@ class Sizes:
         return self.made[-1]
 
 
-def repository(factory: object, *, memory: int | None = 200, device: Callable[[], str] = lambda: "cpu", **more: object) -> Engines:
+class Repository(Engines):
+    """Engines with the one task that takes them."""
+
+    def __init__(self, factories: Any, settings: RunnerSettings, terms: EngineTerms, **more: Any) -> None:
+        super().__init__(factories, settings, log=terms.log, **more)
+        self.task = self.for_task(terms)
+
+
+def repository(
+    factory: object,
+    *,
+    memory: int | None = 200,
+    device: Callable[[], str] = lambda: "cpu",
+    limits: EngineLimits = EngineLimits(),  # noqa: B008 - frozen
+    log: Callable[[str], None] = lambda _message: None,
+    **more: Any,
+) -> Repository:
     """With 200 bytes of memory 100 are for engines."""
     found = plugins(factories={"optimized": factory})  # type: ignore[dict-item]
     clock = iter(range(10**6))
-    return Engines(
-        lambda name: found.model_factories.choose(name)(),
-        device,
-        RunnerSettings(cpus=4, memory_bytes=memory),
-        clock=lambda: float(next(clock)),
-        **more,  # type: ignore[arg-type]
-    )
+    terms = EngineTerms(device=device, limits=limits, log=log)
+    settings = RunnerSettings(cpus=4, memory_bytes=memory)
+    return Repository(found.model_factories.choose, settings, terms, clock=lambda: float(next(clock)), **more)
 
 
-async def use(engines: Engines, model: str, **local: object) -> object:
-    async with engines.lease(model, LocalModel(**local)) as engine:  # type: ignore[arg-type]
+async def use(engines: Repository, model: str, **local: object) -> object:
+    async with engines.task.lease(model, LocalModel(**local)) as engine:  # type: ignore[arg-type]
         return engine
 
 
@@ -166,7 +180,7 @@ async def test_the_one_used_longest_ago_makes_room() -> None:
 async def test_one_in_use_is_never_closed_and_the_load_waits_for_it() -> None:
     factory = Sizes()
     engines = repository(factory)
-    async with engines.lease("a-70", LocalModel()):
+    async with engines.task.lease("a-70", LocalModel()):
         waiting = asyncio.create_task(use(engines, "b-70"))
         await asyncio.sleep(0.02)
         assert (waiting.done(), factory.made[0].closed) == (False, 0)
@@ -289,3 +303,18 @@ def test_the_repository_is_a_cache_by_last_use_and_bytes(asked: list[str]) -> No
                 evictions += 1
         kept.append(model)
     assert asyncio.run(run()) == (loads, len(asked) - len(loads), evictions)
+
+
+async def test_tasks_share_what_is_loaded_and_keep_their_own_terms() -> None:
+    factory = Sizes()
+    factory.full.add("cuda")
+    engines = repository(factory, memory=1 << 30)
+    said: list[str] = []
+    strict = engines.for_task(EngineTerms(device=lambda: "cuda"))
+    lenient = engines.for_task(EngineTerms(device=lambda: "cuda", limits=EngineLimits(cpu_fallback=True), log=said.append))
+    async with lenient.lease("a-1", LocalModel()) as first, engines.task.lease("a-1", LocalModel()) as second:
+        assert first is second  # the processor's, for both
+    with pytest.raises(OutOfMemory):
+        await strict.lease("a-1", LocalModel()).__aenter__()
+    assert "runs on the processor" in said[0]
+    await engines.aclose()
