@@ -11,9 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
 def test_the_exit_codes_are_the_programs() -> None:
-    assert dict(re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.MULTILINE)) == {
-        str(code): text for code, text in exit_codes.MEANINGS.items()
-    }
+    assert dict(re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.MULTILINE)) == {str(code): text for code, text in exit_codes.MEANINGS.items()}
 
 
 @pytest.mark.parametrize("command", [("run",), ("validate",), ("image", "check")], ids=" ".join)
