@@ -65,7 +65,8 @@ def check_image(image: str, tool: str, *, timeout: float, name: str, run: Runs =
     )
     sys.stdout.write(said)
     if not any(line.startswith(("ok", "FAIL")) for line in said.splitlines()):
-        raise CannotCheck(f"{image} has no runner that can check itself (exit code {code}): {error.strip() or 'it said nothing'}")
+        last = error.strip().rpartition("\n")[2] or "it said nothing"  # of a traceback the line that says what is missing
+        raise CannotCheck(f"{image} has no runner that can check itself (exit code {code}): {last}")
     return code == 0
 
 
