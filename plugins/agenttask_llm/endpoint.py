@@ -16,7 +16,7 @@ from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.plugin.llm import ClientContext
 from agenttask_llm.deadline import Deadline
-from agenttask_llm.failures import covered, failure_of
+from agenttask_llm.failures import covered, failure_of, shown
 from agenttask_llm.settings import check_headers, checked_credential, field_of
 from agenttask_llm.sse import EventStream, MalformedStream
 
@@ -134,11 +134,18 @@ class Endpoint:
         except (aiohttp.InvalidURL, ValueError) as error:  # after those of certificates, which are ValueErrors too
             raise InvalidTask(field_of(self.model, "endpoint"), f"{self.base!r} is no usable URL: {error}") from None
         except aiohttp.ClientResponseError as error:
-            raise ModelRejected(f"{self.who} does not speak HTTP: {covered(error.message, self.credential)}") from None
+            raise ModelRejected(f"{self.who} does not speak HTTP: {shown(error.message, self.credential)}") from None
+        except aiohttp.ClientPayloadError as error:
+            raise ModelUnavailable(f"{self.who} broke off in the middle of its answer: {shown(str(error), self.credential)}") from error
         except aiohttp.ClientError as error:
-            raise ModelUnavailable(
-                f"{self.who} cannot be reached: {covered(str(error), self.credential) or type(error).__name__}"
-            ) from error
+            raise ModelUnavailable(f"{self.who} cannot be reached: {self._why(error)}") from error
+
+    def _why(self, error: aiohttp.ClientError) -> str:
+        """What the transport says; a server that hangs up while TLS begins leaves an error without a word."""
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        words = shown(str(cause), self.credential) or type(cause).__name__
+        hung_up = isinstance(cause, ConnectionResetError) and self.base.startswith("https:")
+        return f"{words}; does it speak TLS? `endpoint` begins with https:" if hung_up else words
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

@@ -64,7 +64,7 @@ def failure_of(
         now: Unix seconds, for a Retry-After that is a date.
         hint: the remedy where the request was refused as such (400, 422).
     """
-    said = _shown(_said(body), credential)
+    said = shown(_said(body), credential)
     what = f"model {model.name!r}: {endpoint} answered {status}{f': {said}' if said else ''}"
     wish = retry_after(headers.get("Retry-After"), now)
     if status == _TOO_MANY:
@@ -82,7 +82,7 @@ def stream_failure(model: ModelDocument, endpoint: str, error: WireError | str, 
     """The error that an answer turned out to be after its status was 200."""
     if isinstance(error, str):
         error = WireError(message=error)
-    what = f"model {model.name!r}: {endpoint} broke off with an error: {_shown(error.message or error.type or '', credential)}"
+    what = f"model {model.name!r}: {endpoint} broke off with an error: {shown(error.message or error.type or '', credential)}"
     number = int(error.code) if isinstance(error.code, int) or (isinstance(error.code, str) and error.code.isdigit()) else 0
     words = {error.type, error.code}
     if number == _TOO_MANY or words.intersection(_RATE_LIMITED):
@@ -106,6 +106,6 @@ def _said(body: bytes) -> str:
     return message or failure.message or failure.detail or ""
 
 
-def _shown(text: str, credential: str | None) -> str:
+def shown(text: str, credential: str | None) -> str:
     """One short line; covered before it is cut, or half of a credential would be no match."""
     return shorten(" ".join(covered(text, credential).split()), _MESSAGE_CHARACTERS)

@@ -27,7 +27,7 @@ class EventStream:
         self._event_bytes = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The data of the events that `data` completes.
+        """The data of the events that `data` completes; those without any keep a connection awake, and are skipped.
 
         Raises:
             MalformedStream: a line, an event or the stream is too long, or not UTF-8.
@@ -56,9 +56,9 @@ class EventStream:
         if self._first:
             line, self._first = line.removeprefix(_BOM), False
         if not line:
-            event = "\n".join(self._lines) if self._lines else None
+            event = "\n".join(self._lines)
             self._lines, self._event_bytes = [], 0
-            return event
+            return event if event.strip() else None
         name, _, value = line.partition(b":")
         if name == b"data":  # comments have no name; event, id and retry say nothing that a completion needs
             self._event_bytes += len(value)

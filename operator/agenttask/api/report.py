@@ -20,6 +20,8 @@ PREFIX_BYTES = 6
 STEP_MESSAGE_CHARACTERS = 160
 ERROR_MESSAGE_CHARACTERS = 1024
 COST_CHARACTERS = 128
+MOST_COUNTED = 2**53
+"""Readers of JSON take larger whole numbers for fractions; an endpoint may count whatever it likes."""
 
 StepCode = Literal["S", "F", "R", "K"]
 """Succeeded, Failed, Running, sKipped; a step that is not listed is pending."""
@@ -54,9 +56,9 @@ class ErrorReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class UsageReport(Struct, frozen=True, array_like=True):
     """Model calls, input tokens and output tokens so far, and what they cost, as `0.0123 USD`."""
 
-    calls: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    input_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    output_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    calls: Annotated[int, Meta(ge=0, le=MOST_COUNTED)] = 0
+    input_tokens: Annotated[int, Meta(ge=0, le=MOST_COUNTED)] = 0
+    output_tokens: Annotated[int, Meta(ge=0, le=MOST_COUNTED)] = 0
     cost: Annotated[str, Meta(max_length=COST_CHARACTERS)] = ""
 
 
@@ -155,12 +157,14 @@ def _payload(report: Report) -> bytes:
 
 
 def _shorten(report: Report) -> Report:
-    """Messages within their bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
+    """Messages and counts within their bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
     steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
     error = report.error
     if error is not None:
         error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
-    usage = msgspec.structs.replace(report.usage, cost=shorten(report.usage.cost, COST_CHARACTERS))
+    used = report.usage
+    counts = (min(count, MOST_COUNTED) for count in (used.calls, used.input_tokens, used.output_tokens))
+    usage = UsageReport(*counts, shorten(used.cost, COST_CHARACTERS))
     short = msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
     for dropped in ({"message": ""}, {"tries": 0, "items_ended": 0, "items": 0}):
         if PREFIX_BYTES + len(_payload(short)) <= MAX_REPORT_BYTES:

@@ -12,6 +12,7 @@ from agenttask.api.constants import MAX_REPORT_BYTES
 from agenttask.api.reasons import Reason
 from agenttask.api.report import (
     ERROR_MESSAGE_CHARACTERS,
+    MOST_COUNTED,
     ErrorReport,
     MalformedReport,
     Report,
@@ -70,6 +71,11 @@ def test_tries_and_items_give_way_where_messages_are_not_enough() -> None:
 def test_tries_items_and_cost_survive_the_channel() -> None:
     report = Report(steps=(StepReport(0, "S", 0, 12, "", 4, 3, 5),), usage=UsageReport(1, 2, 3, "0.0123 USD"))
     assert decode(encode(report)) == report
+
+
+def test_more_tokens_than_a_report_counts_are_the_most_that_it_does() -> None:
+    counted = msgspec.structs.replace(REPORT, usage=UsageReport(1, 10**20, MOST_COUNTED + 1, "2.0000 USD"))
+    assert decode(encode(counted)).usage == UsageReport(1, MOST_COUNTED, MOST_COUNTED, "2.0000 USD")
 
 
 def test_what_a_reader_knows_by_itself_takes_no_bytes() -> None:

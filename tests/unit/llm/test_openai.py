@@ -240,14 +240,14 @@ async def test_a_stream_that_stalls_is_unavailable(server, session):
 
 
 async def test_a_refused_connection_is_unavailable(server, session):
-    with pytest.raises(ModelUnavailable, match="cannot be reached"):
+    with pytest.raises(ModelUnavailable, match=r"cannot be reached: \[Errno \d+\] Connect call failed \('127.0.0.1', 9\)$"):
         await client_of(server, session, endpoint="http://127.0.0.1:9/v1").chat(ask("x"))
 
 
 @pytest.mark.parametrize("after", [0, 3])
 async def test_a_connection_that_is_lost_in_mid_stream_is_unavailable(server, session, after):
     server.behaviour.hang_up_after = after
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailable, match="broke off in the middle of its answer"):
         await streamed(client_of(server, session))
 
 
@@ -259,7 +259,7 @@ async def test_what_speaks_no_http_is_refused(server, session):
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
-        with pytest.raises(ModelRejected, match="does not speak HTTP"):
+        with pytest.raises(ModelRejected, match=r"^[^\n]*does not speak HTTP: [^\n]*SSH-2.0[^\n]*$"):
             await client_of(server, session, endpoint=f"http://127.0.0.1:{port}/v1").chat(ask("x"))
 
 
@@ -278,6 +278,21 @@ async def test_a_stream_is_whole_however_its_bytes_arrive(server, session, cut, 
     chunks = await streamed(client_of(server, session))
     assert "".join(chunk.text for chunk in chunks) == "echo: say grüße"
     assert (chunks[-1].finish_reason, chunks[-1].usage.output_tokens, chunks[-1].model) == ("stop", 3, "scripted-1")
+
+
+async def test_events_without_data_keep_the_stream_alive(server, session):
+    server.behaviour.events = ["data:\n\n", 'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\n', "data: \n\n"]
+    assert "".join(chunk.text for chunk in await streamed(client_of(server, session))) == "a"
+
+
+async def test_a_server_that_hangs_up_while_tls_begins_is_told_with_the_remedy(server, session):
+    async def hang_up(_reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(ModelUnavailable, match=r"cannot be reached: \S+.*does it speak TLS\? `endpoint` begins with https:"):
+            await client_of(server, session, endpoint=f"https://127.0.0.1:{port}/v1").chat(ask("x"))
 
 
 async def test_line_breaks_of_windows_and_a_last_event_without_its_blank_line_are_read(server, session):

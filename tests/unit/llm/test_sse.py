@@ -25,7 +25,7 @@ def test_where_the_chunks_are_cut_makes_no_difference(data, line_break, cuts):
     raw = "".join("".join(f"data: {line}{line_break}" for line in lines) + line_break for lines in data).encode()
     places = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
     chunks = [raw[start:end] for start, end in itertools.pairwise(places)]
-    assert events(*chunks) == ["\n".join(lines) for lines in data]
+    assert events(*chunks) == [event for lines in data if (event := "\n".join(lines)).strip()]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=10))
@@ -48,6 +48,10 @@ def test_an_event_without_its_blank_line_counts_at_the_end():
 
 def test_blank_lines_alone_are_no_event():
     assert events(b"\n\n\r\n\n") == []
+
+
+def test_an_event_without_data_only_keeps_the_connection_awake():
+    assert events(b"data\n\ndata:\n\nevent: ping\ndata: \n\ndata: 1\n\ndata:\n") == ["1"]
 
 
 def test_a_character_may_be_cut_in_two():
