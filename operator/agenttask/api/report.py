@@ -163,8 +163,8 @@ def _shorten(report: Report) -> Report:
     if error is not None:
         error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
     used = report.usage
-    counts = (min(count, MOST_COUNTED) for count in (used.calls, used.input_tokens, used.output_tokens))
-    usage = UsageReport(*counts, shorten(used.cost, COST_CHARACTERS))
+    calls, read, written = (min(count, MOST_COUNTED) for count in (used.calls, used.input_tokens, used.output_tokens))
+    usage = UsageReport(calls, read, written, shorten(used.cost, COST_CHARACTERS))
     short = msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
     for dropped in ({"message": ""}, {"tries": 0, "items_ended": 0, "items": 0}):
         if PREFIX_BYTES + len(_payload(short)) <= MAX_REPORT_BYTES:
