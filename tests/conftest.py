@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test is a stopwatch
+settings.load_profile("shared-machine")
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tests" / "cluster" / "bin"

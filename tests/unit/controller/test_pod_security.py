@@ -18,7 +18,7 @@ from agenttask.domain.device import DeviceClass
 CPU = DeviceClass(name="cpu")
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 DOCUMENT = (
-    '{"version":1,'
+    '{"version":2,'
     f'"task":{{"name":"review","namespace":"agents","uid":"{UID}","created":"2027-01-15T08:00:00Z"}},'
     '"attempt":1,'
     '"spec":{"inputs":[{"name":"repo","configMap":{"name":"repo"}}],'
