@@ -17,7 +17,7 @@ from agenttask.api.errors import InvalidTask, ModelRejected, ModelUnavailable
 from agenttask.plugin.llm import ClientContext
 from agenttask_llm.deadline import Deadline
 from agenttask_llm.failures import covered, failure_of, shown
-from agenttask_llm.settings import check_headers, checked_credential, field_of
+from agenttask_llm.settings import checked_credential, field_of
 from agenttask_llm.sse import EventStream, MalformedStream
 
 _BODY_BYTES = 32 << 20
@@ -46,7 +46,6 @@ class Endpoint:
         self.credential = checked_credential(model, context.credential)
         self._session = context.session
         self._now = now
-        check_headers(model)
         self._headers = {"Content-Type": "application/json", **(headers or {}), **(signed(self.credential) if self.credential else {})}
         self._timeout = aiohttp.ClientTimeout(total=model.timeouts.total_seconds, sock_connect=model.timeouts.connect_seconds)
 

@@ -1,12 +1,9 @@
 """What a client needs from its AgentModel, checked with the field's name in the error."""
 
-import re
 from collections.abc import Collection
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
-
-_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 def field_of(model: ModelDocument, field: str) -> str:
@@ -71,16 +68,3 @@ def checked_credential(model: ModelDocument, credential: str | None) -> str | No
             field_of(model, "credentials"), "the credential has characters that no HTTP header takes; look at the Secret's key"
         )
     return stripped
-
-
-def check_headers(model: ModelDocument) -> None:
-    """The model's own headers; its session sends them.
-
-    Raises:
-        InvalidTask: a name or a value that HTTP does not know.
-    """
-    for name, value in model.headers.items():
-        if not _TOKEN.fullmatch(name):
-            raise InvalidTask(field_of(model, f"headers[{name!r}]"), "no name of an HTTP header")
-        if not (value.isascii() and value.isprintable()):
-            raise InvalidTask(field_of(model, f"headers[{name!r}]"), f"{value!r} has characters that no HTTP header takes")

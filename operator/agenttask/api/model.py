@@ -110,7 +110,7 @@ class AgentModelSpec(Wire, frozen=True, kw_only=True):
     endpoint: Annotated[str, Meta(pattern=r"^https?://", max_length=2048)] | None = None
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     credentials: Credentials | None = None
-    headers: Annotated[dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\x00]*$", max_length=4096)]], Meta(max_length=32)] = {}
+    headers: Annotated[dict[str, Annotated[str, Meta(pattern=r"^[ -~]*$", max_length=4096)]], Meta(max_length=32)] = {}
     """Sent with every call; not for credentials."""
     ca_bundle: CaBundle | None = None
     http2: Literal["Auto", "Disabled", "PriorKnowledge"] = "Auto"

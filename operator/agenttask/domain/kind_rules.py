@@ -4,7 +4,6 @@ Types and bounds are the CRD's; here is what a schema cannot say.
 """
 
 from collections.abc import Sequence
-from typing import Final
 from urllib.parse import urlsplit
 
 from agenttask.api.errors import InvalidTask
@@ -12,12 +11,10 @@ from agenttask.api.steps import Chat, Fetch, FetchHeader, Git, Step
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain import environment
 from agenttask.domain.graph import StepGraph
+from agenttask.domain.http_headers import OF_THE_CONNECTION
 from agenttask.domain.json_schema import check_schema
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.templates import is_template
-
-_HOP_BY_HOP: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive"})
-"""Headers that belong to the connection; with them a request could be read as two."""
 
 
 def check_kind(index: int, spec: AgentTaskSpec, graph: StepGraph) -> None:
@@ -107,7 +104,7 @@ def _headers(headers: Sequence[FetchHeader], field: str) -> None:
         if (header.value is None) == (header.secret_key_ref is None):
             what = "none is given" if header.value is None else "both are given"
             raise InvalidTask(where, f"exactly one of value and secretKeyRef is needed, {what}")
-        if name in _HOP_BY_HOP:
+        if name in OF_THE_CONNECTION:
             raise InvalidTask(f"{where}.name", f"{quoted(header.name)} is set by the connection itself; remove it")
         if name in seen:
             raise InvalidTask(f"{where}.name", f"{quoted(header.name)} is set by {field}[{seen[name]}] too; remove one")

@@ -19,6 +19,8 @@ ONE_OPERATION = "exactly one of clone, commit and diff is needed in git"
 FOR_EACH_ONLY = "parallelism is how many items of forEach run at once; without forEach it must be 1"
 SOFT_FIRST = "softDeadlineSeconds must be less than activeDeadlineSeconds"
 OWN_FALLBACK = "a model cannot be its own fallback"
+BASE_URL = "endpoint is a base URL that names a host, without a user or password, query or fragment"
+HEADER_NAMES = "headers must have names that HTTP knows, letters, digits and dashes"
 WITHIN_CLAIM = "path must stay within the claim, without .."
 
 
@@ -249,6 +251,11 @@ REFUSED = [
         "client openai needs endpoint, the base URL of an OpenAI-compatible server",
         id="openai without an endpoint",
     ),
+    pytest.param(model(client="openai", endpoint="https://"), "spec.endpoint", BASE_URL, id="endpoint without a host"),
+    pytest.param(model(client="openai", endpoint="https://me:secret@a.example/v1"), "spec.endpoint", BASE_URL, id="password in a URL"),
+    pytest.param(model(client="openai", endpoint="https://a.example/v1?key=x"), "spec.endpoint", BASE_URL, id="endpoint with a query"),
+    pytest.param(model(client="scripted", headers={"a b": "c"}), "spec.headers", HEADER_NAMES, id="model's header name"),
+    pytest.param(model(client="scripted", headers={"a": "b\nc"}), "spec.headers.a", "should match", id="model's header of two lines"),
     pytest.param(local(dtype="Auto"), "spec.local", ONE_PLACE, id="no place"),
     pytest.param(local(package="a", path="/a"), "spec.local", ONE_PLACE, id="two places"),
     pytest.param(local(package="a", hub={"repository": "a"}), "spec.local", ONE_PLACE, id="package and hub"),
