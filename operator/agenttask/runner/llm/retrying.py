@@ -1,8 +1,9 @@
 """A client that tries again what may succeed later, within the total time of all tries.
 
-`limit` tries after the first, pauses that double with a random half left out, and the server's Retry-After where it gives
-one, capped by `maxBackoffSeconds`. A wish beyond the time that is left fails at once and says so: waiting would only end
-later in the same way. A stream is tried again only until its first piece is there: later, the caller has seen it.
+`limit` tries after the first, pauses that double up to `maxBackoffSeconds` with a random half left out, and the server's
+Retry-After where it gives one: asking before that is a try thrown away, so no bound of ours shortens it. A wish beyond the
+time that is left fails at once and says so: waiting would only end later in the same way. A stream is tried again only
+until its first piece is there: later, the caller has seen it.
 """
 
 import asyncio
@@ -119,7 +120,7 @@ class _Tries:
             full = min(retry.max_backoff_seconds, _FIRST_PAUSE_SECONDS * 2.0 ** min(self.number - 1, _DOUBLINGS))
             seconds = full * (1 - self._random() / 2)
         else:  # a little later, each at its own time: all who were refused were told the same second
-            seconds = min(wish * (1 + self._random() / 10), retry.max_backoff_seconds)
+            seconds = wish * (1 + self._random() / 10)
         if seconds >= left:
             self._why_no_more = f"totalSeconds {total} of all tries leave no time for another"
             return False
