@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import InvalidTask, OutOfMemory, OutputTooLarge, StepFailed
+from agenttask.domain.machine_limits import DISK_REMEDY
 from agenttask.domain.seconds import as_seconds
 from agenttask.plugin.step import StepContext, StepOutput
 from agenttask.plugin.threading import WorkKind
@@ -189,7 +190,7 @@ def _no_space(invocation: Invocation) -> str:
     for folder in (invocation.folder, *(Path(environment[name]) for name in ("HOME", "TMPDIR") if environment.get(name))):
         with contextlib.suppress(OSError):
             if os.statvfs(folder).f_bavail == 0:
-                return " (no space is left on the disk; write less, or raise `workspace.sizeLimit`)"
+                return f" (no space is left on the disk; {DISK_REMEDY})"
     return ""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agenttask.api.errors import InvalidTask, StepFailed
+from agenttask.domain.machine_limits import explained
 from agenttask.plugin.step import StepContext, StepOutput
 from agenttask.plugin.threading import WorkKind
 from agenttask_steps.addresses import Lookup, checked_addresses
@@ -120,6 +121,6 @@ async def _beside(target: Path, context: StepContext) -> AsyncIterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
-        raise StepFailed(f"{name_of(target, context.workspace)!r} cannot be written: {error.strerror}") from error
+        raise StepFailed(f"{name_of(target, context.workspace)!r} cannot be written: {explained(error)}") from error
     finally:
         await context.threads.run(WorkKind.BLOCKING_IO, remove, str(folder))

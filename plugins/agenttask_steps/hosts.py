@@ -20,7 +20,9 @@ PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A last label by which a host is read as an IPv4 address, however it is written."""
-_FORM = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
+_FORM = re.compile(r"https?://[^/?#]", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"\s*(https?:/*[^/?#]*|[a-z][a-z0-9+.-]*:/*[^/?#]*:[^/?#]*)@", re.IGNORECASE)
+"""Looked for before anything else is said of a URL: no message shows a password, of whatever scheme."""
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _SHOWN_CHARACTERS = 200
 
@@ -56,14 +58,13 @@ def target_of(text: str) -> Target:
     Raises:
         StepFailed: it is no plain http or https URL.
     """
+    if _CREDENTIALS.match(text):
+        raise StepFailed("the url holds a user name or password; give it as a header with `secretKeyRef`, or as `credentials`")
     shown = shorten(repr(text), _SHOWN_CHARACTERS)
     if _FORBIDDEN.search(text):
         raise StepFailed(f"url {shown} holds a space, a control character or a backslash; percent-encode it")
-    form = _FORM.match(text)
-    if form is None:
+    if not _FORM.match(text):
         raise StepFailed(f"url {shown} is no http or https URL, as https://api.example.com/v1")
-    if "@" in form[1]:
-        raise StepFailed("the url holds a user name or password; give it as a header with `secretKeyRef`, or as `credentials`")
     try:
         url = URL(text)
         host, port = url.raw_host, url.port

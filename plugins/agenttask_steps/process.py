@@ -19,6 +19,7 @@ from typing import IO
 from msgspec import Struct
 
 from agenttask.api.errors import StepFailed
+from agenttask.domain.machine_limits import explained
 from agenttask_steps.pipe_reader import PipeReader
 from agenttask_steps.strays import MARK, Strays
 
@@ -75,7 +76,7 @@ class ProcessGroup:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {error.strerror or error}") from error
+                raise StepFailed(f"command {invocation.argv[0]!r} cannot be started: {explained(error)}") from error
         self._descriptor: int | None = None
         try:
             self._descriptor = os.pidfd_open(self._process.pid)  # open to the end: strays.py spares who is waited for
@@ -84,7 +85,7 @@ class ProcessGroup:
                 self._process.kill()
                 self._process.wait()
                 self.close()
-                raise StepFailed(f"command {invocation.argv[0]!r} cannot be watched: {error.strerror or error}") from error
+                raise StepFailed(f"command {invocation.argv[0]!r} cannot be watched: {explained(error)}") from error
 
     async def connect(self, stdout: asyncio.Protocol, stderr: asyncio.Protocol) -> None:
         """Give what it prints to two protocols.
@@ -97,7 +98,7 @@ class ProcessGroup:
             try:
                 self._pipes.append(PipeReader(self._loop, pipe, protocol))
             except OSError as error:
-                raise StepFailed(f"what the command prints cannot be read: {error.strerror or error}") from error
+                raise StepFailed(f"what the command prints cannot be read: {explained(error)}") from error
 
     def close(self) -> None:
         """Close the pipes, whoever still holds the other ends."""

@@ -18,6 +18,7 @@ import aiofiles
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import OutputTooLarge, StepFailed
+from agenttask.domain.machine_limits import explained
 from agenttask.plugin.threading import ThreadingStrategy, WorkKind
 from agenttask.runner.globs import MAX_FILES, TooManyFiles, is_pattern, matching
 from agenttask.runner.places import Place, Places
@@ -89,7 +90,7 @@ class TaskFiles:
         except UnicodeEncodeError as error:
             raise StepFailed(f"{path!r} cannot be written as UTF-8: half of a surrogate pair at character {error.start}") from error
         except OSError as error:
-            raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
+            raise StepFailed(f"{path!r} cannot be written: {explained(error)}") from error
         return target
 
     async def write_stream(self, path: str, chunks: AsyncIterator[bytes]) -> Path:
@@ -104,7 +105,7 @@ class TaskFiles:
                 os.fchmod(file.fileno(), _MODE)
             temporary.replace(target)
         except OSError as error:
-            raise StepFailed(f"{path!r} cannot be written: {error.strerror}") from error
+            raise StepFailed(f"{path!r} cannot be written: {explained(error)}") from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -143,4 +144,4 @@ def _read_problem(shown: str, error: OSError) -> str:
         case IsADirectoryError():
             return f"{shown!r} is a folder; name files, or a pattern as {shown + '/*'!r}"
         case _:
-            return f"{shown!r} cannot be read: {error.strerror}"
+            return f"{shown!r} cannot be read: {explained(error)}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agenttask.api.checkpoint import MAX_KEPT_FILE_BYTES, MAX_KEPT_FILES_BYTES, KeptFile
 from agenttask.api.errors import OutputTooLarge, StepFailed
+from agenttask.domain.machine_limits import explained
 from agenttask.runner.globs import MAX_FILES, TooManyFiles, matching
 from agenttask.runner.places import Places
 
@@ -57,7 +58,7 @@ def restore(places: Places, files: Iterable[KeptFile]) -> None:
             target.write_bytes(file.content)
             target.chmod(0o755 if file.executable else 0o644)
         except OSError as error:
-            raise StepFailed(f"the kept file {file.path!r} cannot be put back: {error.strerror}") from error
+            raise StepFailed(f"the kept file {file.path!r} cannot be put back: {explained(error)}") from error
 
 
 def _matching(places: Places, pattern: str) -> list[str]:
@@ -93,5 +94,8 @@ def _read(folder: Path, name: str) -> KeptFile | None:
     if content is None:
         return None
     if len(content) > MAX_KEPT_FILE_BYTES:
-        raise OutputTooLarge(f"the file {name!r} has more than {MAX_KEPT_FILE_BYTES} bytes, the most that keepFiles takes of one file")
+        raise OutputTooLarge(
+            f"the file {name!r} has more than {MAX_KEPT_FILE_BYTES} bytes, the most that keepFiles takes of one file; "
+            "keep smaller ones, or use a workspace that persists"
+        )
     return KeptFile(path=name, content=content, executable=bool(mode & stat.S_IXUSR))

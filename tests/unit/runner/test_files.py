@@ -230,6 +230,21 @@ async def test_what_cannot_be_written_is_told_and_leaves_nothing(files: TaskFile
     assert names(root / "workspace") == ["folder", "text"]
 
 
+async def test_a_full_disk_is_told_with_what_helps(files: TaskFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fchmod", full)
+    told = "'n' cannot be written: No space left on device; write less, or raise `workspace.sizeLimit`"
+    for writing in (files.write_text("n", "x"), files.write_stream("n", pieces())):
+        with pytest.raises(StepFailed) as failed:
+            await writing
+        assert str(failed.value) == told
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "note"
     target.write_text("old")

@@ -362,7 +362,7 @@ async def test_no_file_descriptors_left_is_a_typed_error_and_no_process(tmp_path
 
 
 async def test_without_any_descriptor_it_says_so(tmp_path):
-    with few_descriptors(0), pytest.raises(StepFailed, match="Too many open files"):
+    with few_descriptors(0), pytest.raises(StepFailed, match=r"Too many open files; lower `execution.maxConcurrentSteps`"):
         await run(tmp_path, "true", stdin="x")
 
 

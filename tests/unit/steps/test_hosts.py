@@ -123,9 +123,18 @@ def test_what_two_readers_may_read_differently_is_refused(url):
         target_of(url)
 
 
-def test_a_password_in_a_url_is_not_repeated():
-    with pytest.raises(StepFailed) as failed:
-        target_of("https://user:hunter2@example.com/")
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://user:hunter2@example.com/", id="as it is"),
+        pytest.param("https://user:hunter2@example.com/a b", id="with a space"),
+        pytest.param("ftp://user:hunter2@example.com/", id="another scheme"),
+        pytest.param(" https:\\\\user:hunter2@example.com/", id="backslashes"),
+    ],
+)
+def test_a_password_in_a_url_is_not_repeated(url):
+    with pytest.raises(StepFailed, match="secretKeyRef") as failed:
+        target_of(url)
     assert "hunter2" not in str(failed.value)
 
 
