@@ -59,7 +59,7 @@ async def _staged(found: Repository, context: StepContext) -> dict[str, str]:
 
 def _copy(source: str, target: str) -> None:
     if Path(source).exists():
-        shutil.copyfile(source, target)
+        shutil.copy2(source, target)  # with its time, by which git knows whose entries it cannot trust
 
 
 def _named(raw: bytes) -> Iterator[tuple[str, str]]:

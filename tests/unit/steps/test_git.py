@@ -411,6 +411,17 @@ async def test_what_has_changed_is_a_patch_and_a_list(workspace):
     assert left_over(workspace) == []
 
 
+async def test_a_change_of_the_commits_own_second_and_size_is_seen(workspace):
+    found = repository(workspace / "repo", a="1")
+    git(found, "config", "core.trustctime", "false")
+    os.utime(found / "a", (1_000_000_000, 1_000_000_000))
+    git(found, "add", "--refresh", "a")
+    (found / "a").write_text("2")
+    for path in (found / "a", found / ".git" / "index"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert (await diff(workspace)).json == [{"path": "a", "change": "Modified"}]
+
+
 async def test_two_commits_are_compared(workspace):
     repo = repository(workspace / "repo", a="1\n", b="1\n")
     for name in ("a", "b"):
