@@ -12,7 +12,8 @@ from multidict import CIMultiDict
 
 from agenttask.runner.http2.errors import MalformedAnswer
 
-RawFields = list[tuple[bytes, bytes]]
+Field = tuple[bytes, bytes]
+RawFields = list[Field]
 
 _OF_THE_CONNECTION = frozenset(
     {"connection", "host", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
@@ -40,7 +41,7 @@ def request_fields(method: str, scheme: str, path: str, headers: Mapping[str, st
         (b":authority", headers["Host"].encode("ascii")),
         (b":path", path.encode("ascii")),
     ]
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    named = {name.strip().lower() for name in headers["Connection"].split(",")} if "Connection" in headers else ()
     for name, value in headers.items():
         lower = name.lower()
         if lower in _OF_THE_CONNECTION or lower in named:

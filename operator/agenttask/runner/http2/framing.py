@@ -17,6 +17,7 @@ from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolEr
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
+from agenttask.runner.http2.encoding import FieldEncoder
 from agenttask.runner.http2.settings import Http2Settings
 
 _FRAME_HEAD = 9
@@ -54,6 +55,7 @@ class Framing(H2Connection):
             },
         )
         self.decoder.max_header_list_size = settings.header_bytes
+        self.encoder = FieldEncoder()
 
     def receive_data(self, data: bytes) -> list[Event]:  # type: ignore[override]  # theirs takes any buffer; asyncio gives bytes
         """Events; a buffer that cannot become an allowed frame is an error at once."""
