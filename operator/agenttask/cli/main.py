@@ -11,7 +11,6 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import entry_points, version
@@ -24,7 +23,7 @@ from agenttask.cli import exit_codes
 from agenttask.cli.checking import Checked, check
 from agenttask.cli.image_check import TOOLS, CannotCheck, check_image, choose_tool
 from agenttask.cli.manifests import InvalidFile, read_files
-from agenttask.cli.preparing import LocalRun, RunOptions, choose, prepared_runs
+from agenttask.cli.preparing import LocalRun, RunOptions, choose, new_workspace, prepared_runs
 from agenttask.cli.result import show
 from agenttask.cli.running import run_local
 from agenttask.cli.schemas import packaged_schemas
@@ -96,7 +95,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace, wanted: RunOptions, plugins: Plugins, credentials: Mapping[str, str]) -> int:
-    """Run at each change, in one workspace, until a person ends it."""
+    """Run at each change, in one workspace, until a person ends it.
+
+    Raises:
+        InvalidFile: the command line contradicts itself.
+    """
+    if wanted.checkpoint is not None:
+        raise InvalidFile(["--checkpoint: --watch keeps finished steps itself, from each run to the next; leave out one of the two"])
 
     def prepare(stack: ExitStack) -> Sequence[LocalRun]:
         return prepared_runs(_checked(options.files, plugins), wanted, plugins, credentials, os.environ, stack)
@@ -115,9 +120,12 @@ def _watch(options: argparse.Namespace, wanted: RunOptions, plugins: Plugins, cr
 
     with ExitStack() as stack:
         if wanted.workspace is None:
-            folder = tempfile.mkdtemp(prefix="agenttask-workspace-")
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            wanted = msgspec.structs.replace(wanted, workspace=Path(folder))
+            folder = new_workspace()
+            if wanted.keep:
+                stack.callback(print, f"workspace: {folder}", file=sys.stderr)
+            else:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            wanted = msgspec.structs.replace(wanted, workspace=folder)
         outcomes = uvloop.run(watching())
     return exit_codes.of_errors([outcome.error for outcome in outcomes])
 

@@ -6,8 +6,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from agenttask.cli.checking import Checked
 from agenttask.cli.local import Given, LocalTask, prepare
 from agenttask.cli.manifests import InvalidFile
 from agenttask.cli.progress import Board, TaskProgress
+from agenttask.domain.machine_limits import explained
 from agenttask.domain.nearest import did_you_mean, listed
 from agenttask.plugin.registry import Plugins
 from agenttask.runner.cgroup import cpu_count, memory_limit
@@ -108,9 +109,13 @@ def prepared_runs(
         models=checked.models, others=checked.others, folders=options.inputs, credentials=credentials, hosts=options.hosts, hub=options.hub
     )
     _known_to_one(tasks, given.claims, options)
-    scratch = Path(tempfile.mkdtemp(prefix="agenttask-run-"))
-    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-    locals_ = [_prepared(task, given, options, scratch) for task in tasks]
+    with _writing(f"a temporary folder in {tempfile.gettempdir()!r}"):
+        scratch = Path(tempfile.mkdtemp(prefix="agenttask-run-"))
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        locals_ = [_prepared(task, given, options, scratch) for task in tasks]
+    if options.checkpoint is not None:
+        with _writing(f"--checkpoint {str(options.checkpoint)!r}"):
+            options.checkpoint.mkdir(parents=True, exist_ok=True)
     settings = [_settings(local, environ, kept=options.workspace is not None) for local in locals_]
     watch = _watch(len(tasks))
     traced = _tracing(environ, stack)
@@ -177,14 +182,33 @@ def _workspace(options: RunOptions, name: str, tasks: int, stack: ExitStack) -> 
     """The task's own: with several tasks a folder below the one that is given."""
     if options.workspace is not None:
         given = options.workspace if tasks == 1 else options.workspace / name
-        given.mkdir(parents=True, exist_ok=True)
+        with _writing(f"--workspace {str(given)!r}"):
+            given.mkdir(parents=True, exist_ok=True)
         return given
-    folder = Path(tempfile.mkdtemp(prefix="agenttask-workspace-"))
+    folder = new_workspace()
     if options.keep:
         stack.callback(print, f"workspace{'' if tasks == 1 else f' of {name}'}: {folder}", file=sys.stderr)
     else:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def new_workspace() -> Path:
+    """A temporary one.
+
+    Raises:
+        InvalidFile: it cannot be made.
+    """
+    with _writing(f"a workspace in {tempfile.gettempdir()!r}"):
+        return Path(tempfile.mkdtemp(prefix="agenttask-workspace-"))
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidFile([f"{what} cannot be made or written: {explained(error)}"]) from error
 
 
 def _watch(tasks: int) -> Callable[[str], Log | TaskProgress]:

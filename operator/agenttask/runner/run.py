@@ -7,8 +7,6 @@ the run's own and leave with it.
 import asyncio
 import contextlib
 import functools
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +32,7 @@ from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models, credential_of
 from agenttask.runner.record import Record
 from agenttask.runner.schedule import run_in_order
+from agenttask.runner.scratch import scratch_folder
 from agenttask.runner.session import SharedSession
 from agenttask.runner.slots import Slots
 from agenttask.runner.station import Outcome as Outcome
@@ -63,10 +62,6 @@ class TaskRun:
         self._models = self._make_models(self._session)
 
     async def __aenter__(self) -> Self:
-        self._scratch = Path(tempfile.mkdtemp(dir=self._station.scratch, prefix="agenttask-"))
-        self._closing.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-        for folder in ("home", "tmp"):
-            (self._scratch / folder).mkdir()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -155,6 +150,7 @@ class TaskRun:
         """The task's output."""
         spec, station = self._document.spec, self._station
         graph = validate(spec, step_kinds=station.plugins.step_kinds.names)
+        scratch = self._closing.enter_context(scratch_folder(station.scratch))
         strategy = station.plugins.threading_strategies.choose(spec.execution.threading)
         limits = ThreadingLimits(
             cpus=station.settings.cpus, max_workers=station.settings.max_workers, max_processes=station.settings.max_processes
@@ -167,7 +163,7 @@ class TaskRun:
             graph=graph,
             kinds=kinds,
             values=self._values(),
-            lender=self._lender(threads),
+            lender=self._lender(threads, scratch),
             slots=self._slots,
             telling=Telling(spec.steps, record=self._record, report=self._report, observer=station.observer, clock=station.clock),
             keeper=await self._checkpointing(graph),
@@ -199,12 +195,12 @@ class TaskRun:
             "attempt": self._document.attempt,
         }
 
-    def _lender(self, threads: ThreadingStrategy) -> Lender:
+    def _lender(self, threads: ThreadingStrategy, scratch: Path) -> Lender:
         station = self._station
         return Lender(
             document=self._document,
             places=station.places,
-            scratch=self._scratch,
+            scratch=scratch,
             search_path=station.search_path,
             credentials=station.credentials,
             step_environment=station.step_environment,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,30 @@ def test_a_workspace_stays_when_asked_for(agenttask: Any, file: Write, tmp_path:
     assert Path(kept.out.strip()).read_text() == "x"
     gone = agenttask("run", path)
     assert not Path(gone.out.strip()).parent.exists()
+
+
+@pytest.mark.parametrize("flag", ["--workspace", "--checkpoint"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(agenttask: Any, file: Write, tmp_path: Path, flag: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    said = agenttask("run", file(task(echo())), flag, taken)
+    assert (said.code, said.out, said.err) == (2, "", f"{flag} '{taken}' cannot be made or written: File exists\n")
+
+
+def test_a_full_disk_is_told_before_anything_runs(agenttask: Any, file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    said = agenttask("run", file(task(echo())))
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("a temporary folder in ")
+    assert said.err.endswith("cannot be made or written: No space left on device; write less, or raise `workspace.sizeLimit`\n")
+
+
+def test_a_watch_has_its_own_checkpoints(agenttask: Any, file: Write, tmp_path: Path) -> None:
+    said = agenttask("run", file(task(echo())), "--watch", "--checkpoint", tmp_path / "cp")
+    assert (said.code, said.err.split(":")[0]) == (2, "--checkpoint")
 
 
 @pytest.mark.parametrize(

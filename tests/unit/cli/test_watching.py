@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -153,6 +154,7 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
         "agenttask.cli.main",
         "run",
         "--watch",
+        "--keep",
         str(file),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -169,5 +171,8 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
             await asyncio.wait({line}, timeout=1)
         assert line.result() == b"second\n"
         process.send_signal(signal.SIGINT)
-        await process.communicate()
+        _, rest = await process.communicate()
     assert process.returncode == 0
+    kept = Path(rest.decode().splitlines()[-1].removeprefix("workspace: "))
+    assert (kept / "n.txt").read_text() == "second"
+    shutil.rmtree(kept)

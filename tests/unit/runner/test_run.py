@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,19 @@ async def test_a_run_that_is_stopped_before_it_starts_runs_nothing(station: Call
         task.stop("stopped")
         outcome = await task.execute()
     assert (str(outcome.error), codes(outcome.report)) == ("stopped", "K")
+
+
+async def test_a_run_without_room_for_its_own_folder_fails_with_what_helps(
+    station: Callable[..., Station], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    outcome = await run(document({"text": "a"}), station())
+    assert (outcome.error and outcome.error.reason, codes(outcome.report)) == (Reason.STEP_FAILED, "K")
+    assert "HOME and TMPDIR can be made in" in str(outcome.error)
+    assert "No space left on device; write less" in str(outcome.error)
 
 
 async def test_a_run_with_no_time_left_reports_what_it_has(station: Callable[..., Station]) -> None:
