@@ -52,6 +52,8 @@ class Request:
         self.stream = stream
         self.fields = fields
         self.body = bytearray()
+        self.pieces: list[tuple[int, bool]] = []
+        """Of its body: the size of each DATA frame, and whether it ended the request."""
         self.complete = asyncio.Event()
         self.reset = asyncio.Event()
         self.window = asyncio.Event()
@@ -190,6 +192,7 @@ class Peer(asyncio.Protocol):
         elif isinstance(event, DataReceived):
             request = self.requests[event.stream_id]
             request.body += event.data
+            request.pieces.append((len(event.data), event.stream_ended is not None))
             if request.credit_body and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, StreamEnded):

@@ -129,7 +129,7 @@ class StreamRequest:
         stream.open(fields, sink, end=not has_body)
         for trace in request._traces:
             await trace.send_request_headers(request.method, request.url, headers)
-        writer = BodyWriter(stream, self._chunk_sent if request._traces else None)
+        writer = BodyWriter(stream, self._chunk_sent if request._traces else None, length=request._get_content_length())
         if request.compress:
             writer.enable_compression(cast("str", request.compress))
         task = await self._send_body(connection, writer) if has_body else None

@@ -1,4 +1,7 @@
-"""The body of a request, as aiohttp's payloads write it, into a stream: compressed where asked, never faster than the peer takes it."""
+"""The body of a request, as aiohttp's payloads write it, into a stream: compressed where asked, never faster than the peer takes it.
+
+Where its length is known, the end of the request goes out with the last byte and not as a frame of its own.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,8 +18,9 @@ ChunkSent = Callable[[bytes], Awaitable[None]]
 class BodyWriter(AbstractStreamWriter):
     """What `ClientRequest.write_bytes` writes to; the fields of the request are out already."""
 
-    def __init__(self, stream: Stream, sent: ChunkSent | None = None) -> None:
+    def __init__(self, stream: Stream, sent: ChunkSent | None = None, *, length: int | None = None) -> None:
         self.output_size = 0
+        self._length = length
         self._stream = stream
         self._sent = sent
         self._compressor: ZLibCompressor | None = None
@@ -43,7 +47,7 @@ class BodyWriter(AbstractStreamWriter):
         size = len(chunk)
         data = chunk if self._compressor is None else await self._compressor.compress(bytes(chunk))
         self.output_size += len(data)
-        await self._stream.write(data)
+        await self._stream.write(data, last=self._compressor is None and self.output_size == self._length)
         if self.on_body_write is not None:
             self.on_body_write(size, self.output_size)
 

@@ -190,9 +190,9 @@ class Http2Connection(asyncio.Protocol):
             return 0
         return min(self.framing.local_flow_control_window(stream.id), self.framing.max_outbound_frame_size)
 
-    def send(self, stream: Stream, data: bytes) -> None:
-        """One DATA frame."""
-        self.framing.send_data(stream.id, data)
+    def send(self, stream: Stream, data: bytes, *, end: bool) -> None:
+        """One DATA frame; `end` where it is the last."""
+        self.framing.send_data(stream.id, data, end_stream=end)
         self.allowance.refund(FOR_DATA)
         self._unflushed += len(data)
         if self._unflushed >= _FLUSH_BYTES:  # so that the socket can say that it is full before a whole body is here

@@ -84,7 +84,9 @@ class Pool(Generic[Key]):
         """
         if self._closed:
             raise Http2Error("the session is closed")
-        origin = self._origins.setdefault(key, _Origin())
+        origin = self._origins.get(key) or self._origins.setdefault(key, _Origin())
+        if not origin.waiting and (free := origin.pick(self.settings.streams_per_connection)) is not None:
+            return free.reserve()
         slot: asyncio.Future[Stream] = self._loop.create_future()
         origin.waiting.append((slot, dial))
         self._serve(key, origin)

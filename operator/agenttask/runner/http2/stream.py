@@ -63,19 +63,20 @@ class Stream:
         self.connection.open(self, fields, end=end)
         self.wrote_all = end
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a piece of the body as the peer's windows and the socket allow.
+    async def write(self, data: bytes | bytearray | memoryview, *, last: bool = False) -> None:
+        """Send a piece of the body as the peer's windows and the socket allow; the last one takes the end along, if it is not empty.
 
         Raises:
             Http2Error: the stream failed, or the answer is complete and nobody wants the rest.
         """
         rest = memoryview(data).cast("B") if isinstance(data, memoryview) else memoryview(data)
-        while rest and not self.over:
+        while rest and not self.over and not self.wrote_all:
             room = self.room()
             if room <= 0:
                 await self._wait_for_room()
                 continue
-            self.connection.send(self, bytes(rest[:room]))
+            self.wrote_all = last and len(rest) <= room
+            self.connection.send(self, bytes(rest[:room]), end=self.wrote_all)
             rest = rest[room:]
         if self.over:
             raise self.error or StreamReset("the server had answered before the whole request was sent")

@@ -320,6 +320,30 @@ async def test_a_streamed_upload_arrives_and_may_be_compressed(sessions: Session
             assert await response.text() == "3"
 
 
+async def test_a_body_of_known_length_takes_the_end_along_with_its_last_byte(sessions: Sessions) -> None:
+    async def script(request: Request) -> None:
+        await request.complete.wait()
+        await request.answer(repr(request.pieces).encode())
+
+    async def halves(*, more: bytes = b"") -> AsyncIterator[bytes]:
+        yield b"ab"
+        yield b"cd" + more
+
+    known = {"Content-Length": "4"}
+    async with serving(script) as server:
+        session = sessions().of(mode=PRIOR)
+        for body, headers, pieces in (
+            (b"abcd", {}, [(4, True)]),
+            (b"x" * 20_000, {}, [(16384, False), (3616, True)]),
+            (halves(), known, [(2, False), (2, True)]),
+            (halves(more=b"e"), known, [(2, False), (2, True)]),
+            (halves(), {}, [(2, False), (2, False), (0, True)]),
+        ):
+            async with session.post(server.url, data=body, headers=headers) as response:
+                assert await response.text() == repr(pieces)
+    assert server.seen.resets == []
+
+
 async def test_upload_progress_is_told(sessions: Sessions) -> None:
     async with serving(echo) as server:
         session = sessions().of(mode=PRIOR)
