@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-import msgspec
 import uvloop
 
 from agenttask.api.errors import DeadlineExceeded
@@ -84,10 +83,8 @@ class Together:
 async def _in_time(task: TaskRun, seconds: int) -> Outcome:
     """The outcome; `activeDeadlineSeconds` holds here as it does in a cluster, where the controller keeps to it."""
     late = f"ran longer than activeDeadlineSeconds, {seconds} s"
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(seconds, task.stop, late)
-    outcome = await task.execute()
-    timer.cancel()
-    if timer.when() <= loop.time() and outcome.error is not None and outcome.error.retryable:
-        return msgspec.structs.replace(outcome, error=DeadlineExceeded(late), message=late)
-    return outcome
+    timer = asyncio.get_running_loop().call_later(seconds, task.stop, late, DeadlineExceeded(late))
+    try:
+        return await task.execute()
+    finally:
+        timer.cancel()

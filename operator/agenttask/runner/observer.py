@@ -29,7 +29,7 @@ class Observer(Protocol):
         ...
 
     def step_started(self, index: int, step: Step) -> None:
-        """A step starts: its first try, or item, has its turn."""
+        """A step starts: its first try has its turn, or the list of its `forEach` is there."""
         ...
 
     def step_ended(self, index: int, step: Step, *, seconds: float, error: AgentTaskError | None) -> None:

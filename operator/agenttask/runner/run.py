@@ -55,6 +55,7 @@ class TaskRun:
         by_kind = document.spec.execution.max_concurrent_by_kind
         self._slots = Slots(station.settings.max_concurrent_steps, by_kind, within=station.slots, name=document.task.name)
         self._ending = Ending(close=self._close_slots, halt=self._record.halt)
+        self._stopped_with: AgentTaskError | None = None
         self._keeper: Checkpointing | None = None
         self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
@@ -67,8 +68,9 @@ class TaskRun:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._closing.__aexit__(kind, error, trace)
 
-    def stop(self, why: str) -> None:
-        """Cancel what runs; `execute` then returns an outcome that says so."""
+    def stop(self, why: str, error: AgentTaskError | None = None) -> None:
+        """Cancel what runs; `execute` then returns an outcome that says so, or fails with `error`."""
+        self._stopped_with = self._stopped_with or error
         self._ending.stop(why)
 
     def start_no_more(self, why: NoTimeLeft) -> None:
@@ -129,7 +131,7 @@ class TaskRun:
     def _verdict(self, work: asyncio.Task[str]) -> str | None:
         """The output, or None with the record's error set. An error that is none of ours is raised."""
         if work.cancelled():
-            self._record.error = self._record.error or Interrupted(self._record.halted or "the run was cancelled")
+            self._record.error = self._record.error or self._stopped_with or Interrupted(self._record.halted or "the run was cancelled")
         elif isinstance(error := work.exception(), AgentTaskError):
             self._record.error = self._record.error or error
         else:

@@ -1,6 +1,6 @@
 """Who is told what of the steps: the record, the report's channel and the observer, always all three and in this order.
 
-A step "starts" when its first try, or item, gets its slot; before that it waits, and nobody is told.
+A step "starts" when its first try gets its slot, one with `forEach` when its list is there; before that it waits, and nobody is told.
 """
 
 import asyncio

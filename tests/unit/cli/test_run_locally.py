@@ -246,6 +246,7 @@ def test_the_json_of_several_tasks_is_a_list_and_the_first_failure_gives_the_exi
 def test_the_active_deadline_holds_without_a_cluster(agenttask: Any, file: Write) -> None:
     said = agenttask("run", file(task(echo(seconds=60), activeDeadlineSeconds=1)))
     assert (said.code, said.err.splitlines()[-1]) == (6, "DeadlineExceeded: ran longer than activeDeadlineSeconds, 1 s")
+    assert "task demo: failed with DeadlineExceeded" in said.err
 
 
 def test_what_is_installed_and_which_version_can_be_asked(agenttask: Any) -> None:
