@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
-from agenttask.runner.gates import GATES
+from agenttask.controller.installation import RunnerVariable
+from agenttask.runner.gates import GATES, VARIABLE
 from agenttask.runner.http2.settings import Http2Settings
 from agenttask.runner.http_settings import _LARGEST, HttpSettings
 
@@ -15,6 +17,10 @@ def test_every_variable_stands_with_its_default_and_bound() -> None:
     for name, largest in _LARGEST.items():
         default = getattr(defaults, name.removeprefix("HTTP_").lower())
         assert f"| `{name}` | {default} | {largest} |" in PAGE
+
+
+def test_an_operator_may_set_each_of_them_for_all_pods() -> None:
+    assert {*_LARGEST, VARIABLE} <= set(get_args(RunnerVariable))
 
 
 def test_every_gate_stands_with_its_default() -> None:

@@ -4,12 +4,14 @@ import ast
 import importlib
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import yaml
 
 from agenttask.api import steps as api
 from agenttask.api.task import AgentTaskSpec, Execution
+from agenttask.controller.installation import RunnerVariable
 from agenttask.domain.validation import validate
 from agenttask.plugin.registry import load
 from agenttask.plugin.threading import WorkKind
@@ -33,6 +35,7 @@ def test_every_strategy_and_kind_has_its_place() -> None:
 def test_every_variable_that_the_runner_reads_is_in_both_tables() -> None:
     names = set(re.findall(r'"((?:MAX|CPU|GPU|DEVICE)_[A-Z_]+)"', SETTINGS))
     assert len(names) == 5
+    assert names <= set(get_args(RunnerVariable))
     image = (ROOT / "docs" / "runner-image.md").read_text()
     assert [name for name in names if f"`{name}`" not in THREADING or f"| `{name}` |" not in image] == []
 

@@ -27,6 +27,7 @@
   "credentialImages" .Values.credentialImages
   "allowedHosts" .Values.allowedHosts
   "hubDownloads" .Values.hubDownloads
+  "runnerEnvironment" .Values.runnerEnvironment
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging

@@ -19,6 +19,22 @@ HostPattern = Annotated[
 ]
 """A host, an IP address, or everything below a domain, as `*.example.com`; with a port where it is not the scheme's."""
 
+RunnerVariable = Literal[
+    "FEATURE_GATES",
+    "HTTP_CONNECTIONS",
+    "HTTP_CONNECTIONS_PER_HOST",
+    "HTTP_DNS_CACHE_SECONDS",
+    "HTTP_TOTAL_SECONDS",
+    "DEVICE_TYPE",
+    "CPU_THREADS",
+    "GPU_MEMORY_FRACTION",
+    "MAX_WORKERS",
+    "MAX_PROCESSES",
+    "AGENTTASK_DEBUG",
+    "HF_ENDPOINT",
+]
+"""Settings of the runner by its own names; the runner checks the values."""
+
 
 class Section(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Base of all settings: an unknown key is an error."""
@@ -73,6 +89,8 @@ class Installation(Section, frozen=True, kw_only=True):
     """Hosts that `fetch` and `git` may reach; none: the two kinds are refused."""
     hub_downloads: bool = False
     """Whether pods may download weights from a model hub."""
+    runner_environment: dict[RunnerVariable, Annotated[str, Meta(max_length=1024)]] = {}
+    """Settings of every task's runner: gates and bounds change without a new image."""
     plugins: Plugins = Plugins()
 
     def image_for(self, wished: str | None, device: DeviceClass | None, models: Sequence[AgentModelSpec]) -> str:

@@ -96,6 +96,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
 def _pod_spec(request: PodRequest, installation: Installation, models: PodModels, secrets: Sequence[SecretEnv]) -> dict[str, Any]:
     device, spec = request.device_class, request.spec
     volumes, mounts = _volumes(spec, installation)
+    settings: dict[str, str] = dict(installation.runner_environment.items())
     image = installation.image_for(spec.pod.image, device, list(request.models.values()))
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -131,7 +132,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
                 "image": image,
                 "imagePullPolicy": installation.images.pull_policy,
                 "command": [COMMAND],
-                "env": _environment(request.environment, [*models.variables, *secrets]),
+                "env": _environment({**settings, **request.environment}, [*models.variables, *secrets]),
                 "resources": requirements(spec, installation.task_defaults, device),
                 "volumeMounts": [*mounts, *models.mounts],
                 "workingDir": c.WORKSPACE_PATH,

@@ -65,7 +65,8 @@ def _variables(container: Container, installation: Installation) -> None:
             allowed = credential or (variable.name.startswith(c.ENV_SECRET_PREFIX) and installation.may_name_secret(secret))
             _require(f"env {quoted(variable.name)} from Secret {quoted(secret)}", variable.value is None and allowed)
         else:
-            allowed = variable.name in _VARIABLES or variable.name.startswith(_VARIABLE_PREFIX)
+            own = variable.name in _VARIABLES or variable.name.startswith(_VARIABLE_PREFIX)
+            allowed = own or variable.name in installation.runner_environment
             _require(f"env {quoted(variable.name)}", variable.value is not None and allowed)
     names = [variable.name for variable in container.env]
     _require("env: names stand once", len(names) == len(set(names)))

@@ -45,6 +45,7 @@ def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(
         "credential_images",
         "allowed_hosts",
         "hub_downloads",
+        "runner_environment",
         "plugins",
         "nodes",
         "logging",
@@ -69,6 +70,7 @@ def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
     assert (settings.secret_globs, settings.credential_images) == (("agents-*",), ("registry.example.com/*",))
     assert settings.allowed_hosts == ("api.example.com", "*.example.org", "git.example.com:8443")
     assert settings.hub_downloads is True
+    assert settings.runner_environment == {"FEATURE_GATES": "HTTP2=false", "HTTP_CONNECTIONS_PER_HOST": "20"}
     assert settings.task_defaults == TaskDefaults(
         resources=Resources(
             requests=ResourceList(cpu=1, memory=1 << 30, ephemeral_storage="128Mi"),

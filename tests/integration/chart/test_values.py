@@ -67,6 +67,7 @@ def test_values_and_schema_have_the_same_keys(chart: Path, schema: list[tuple[st
         pytest.param("secretGlobs=agents-*", "'/secretGlobs'", "got string, want array", id="text for a list"),
         pytest.param("allowedHosts={https://api.example.com}", "'/allowedHosts/0'", "does not match pattern", id="URL for a host"),
         pytest.param("hubDownloads=offline", "'/hubDownloads'", "got string, want boolean", id="text for yes or no"),
+        pytest.param("runnerEnvironment.LD_PRELOAD=x", "''", "invalid propertyName 'LD_PRELOAD'", id="no setting of the runner"),
         pytest.param("taskDefaults.scratch=-1", "'/taskDefaults/scratch'", "minimum", id="amount below nothing"),
         pytest.param("taskDefaults.scratch=true", "'/taskDefaults/scratch'", "got boolean, want integer or string", id="no amount"),
         pytest.param("rbac.scope=global", "'/rbac/scope'", "must be one of 'namespaced', 'cluster'", id="enum"),

@@ -237,6 +237,12 @@ def test_variables_of_the_task_are_none_of_the_container() -> None:
     assert not {"LD_PRELOAD", "MODE"} & variables(pod).keys()
 
 
+def test_the_installations_settings_of_the_runner_are_variables_of_its_container() -> None:
+    saying = msgspec.structs.replace(INSTALLATION, runner_environment={"FEATURE_GATES": "HTTP2=false"})
+    assert variables(made(spec(), installation=saying))["FEATURE_GATES"] == "HTTP2=false"
+    assert "FEATURE_GATES" not in variables(made(spec()))
+
+
 def test_no_variable_is_expanded_by_the_kubelet() -> None:
     pod = made(spec(), environment={"OTEL_RESOURCE_ATTRIBUTES": "a=$(AGENTTASK_CREDENTIAL_0)"})
 

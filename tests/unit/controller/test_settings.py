@@ -46,6 +46,8 @@ def test_a_deep_key_may_be_made_by_a_flag() -> None:
         ("taskDefaults: {resources: {limit: {}}}", "unknown setting 'taskDefaults.resources.limit'"),
         ("deviceClasses: [{name: cpu}, {name: gpu, resource: {}}]", "unknown setting 'deviceClasses[1].resource'"),
         ("1: 2", "unknown setting '1'"),
+        ("runnerEnvironment: {LD_PRELOAD: /x.so}", "Invalid enum value 'LD_PRELOAD' - at `key` in `runnerEnvironment`"),
+        ("runnerEnvironment: {HTTP_CONNECTIONS: 5}", "Expected `str`, got `int` - at `runnerEnvironment"),
         ("workers: many", "Expected `int`, got `str` - at `workers`"),
         ("workers: 0", "Expected `int` >= 1 - at `workers`"),
         ("workers: null", "Expected `int`, got `null` - at `workers`"),
