@@ -20,6 +20,8 @@ COMMAND: Final = ("agenttask-runner", "--check")
 _TMPFS: Final = "rw,exec,nosuid,mode=1777"
 _POLL_SECONDS: Final = 1.0
 _MISSING: Final = 127
+_NOT_STARTED: Final = 125
+"""Of docker, podman and nerdctl: the fault is not the image's, or there is no such image."""
 """What container tools exit with when the command is not in the image."""
 
 
@@ -82,6 +84,9 @@ def local_command(image: str, tool: str) -> tuple[str, ...]:
 
 
 def _on_this_machine(image: str, tool: str, done: "subprocess.CompletedProcess[str]") -> tuple[int, str, str]:
+    if done.returncode == _NOT_STARTED and done.stderr.strip():
+        why = done.stderr.strip().partition("\n")[0]  # the lines after it are advice on the tool's own flags
+        raise CannotCheck(f"{tool} cannot start {image}: {why}; --with chooses another tool")
     if done.returncode == _MISSING:
         raise CannotCheck(f"{image} has no {COMMAND[0]} in its PATH ({tool}: {done.stderr.strip()}); install agenttask[runner] into it")
     return done.returncode, done.stdout, done.stderr

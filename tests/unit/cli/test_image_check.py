@@ -60,6 +60,11 @@ def test_what_the_runner_finds_is_told(code: int, good: bool, capsys: pytest.Cap
         pytest.param((127, "", "not found"), "has no agenttask-runner in its PATH", id="no runner"),
         pytest.param((2, "", "unknown option --check"), "no runner that can check itself (exit code 2): unknown option", id="old runner"),
         pytest.param((125, "", ""), "it said nothing", id="silence"),
+        pytest.param(
+            (125, "", "docker: Cannot connect to the daemon.\n\nRun 'docker run --help' for more information\n"),
+            "docker cannot start img: docker: Cannot connect to the daemon.; --with chooses another tool",
+            id="no daemon",
+        ),
     ],
 )
 def test_an_image_without_a_runner_is_told(answer: Any, problem: str) -> None:
