@@ -20,9 +20,9 @@ COMMAND: Final = ("agenttask-runner", "--check")
 _TMPFS: Final = "rw,exec,nosuid,mode=1777"
 _POLL_SECONDS: Final = 1.0
 _MISSING: Final = 127
-_NOT_STARTED: Final = 125
-"""Of docker, podman and nerdctl: the fault is not the image's, or there is no such image."""
 """What container tools exit with when the command is not in the image."""
+_NOT_STARTED: Final = 125
+"""When they start nothing: they have no daemon, or there is no such image."""
 
 
 class CannotCheck(Exception):
