@@ -32,10 +32,11 @@ Show = Callable[[Sequence[LocalRun], Sequence[Outcome]], None]
 
 
 class Before(Struct, frozen=True, kw_only=True):
-    """One task's last run: what it was, what its inputs were, and its checkpoint."""
+    """One task's last run: what it was, what its inputs and secrets were, and its checkpoint."""
 
     document: TaskDocument
     inputs: str
+    secrets: Mapping[tuple[str, str], str]
     store: MemoryStore
 
 
@@ -125,8 +126,13 @@ def taking_over(run: LocalRun, before: Mapping[str, Before]) -> LocalRun:
     last, store = before.get(run.name), MemoryStore()
     if last is not None and last.store.content is not None:
         found = format_.decode(last.store.content)
-        inputs_changed = fingerprint(run) != last.inputs
-        same = unchanged_steps(last.document, run.local.document, inputs_changed=inputs_changed)
+        secrets = secrets_of(run)
+        same = unchanged_steps(
+            last.document,
+            run.local.document,
+            inputs_changed=fingerprint(run) != last.inputs,
+            secrets_changed={step for step, name in secrets if last.secrets.get((step, name)) != secrets[step, name]},
+        )
         kept = msgspec.structs.replace(
             found,
             spec=format_.spec_digest(run.local.document.spec),
@@ -141,7 +147,12 @@ def taking_over(run: LocalRun, before: Mapping[str, Before]) -> LocalRun:
 
 def _remembered(run: LocalRun) -> Before:
     assert isinstance(run.station.checkpoint, MemoryStore)
-    return Before(document=run.local.document, inputs=fingerprint(run), store=run.station.checkpoint)
+    return Before(document=run.local.document, inputs=fingerprint(run), secrets=secrets_of(run), store=run.station.checkpoint)
+
+
+def secrets_of(run: LocalRun) -> dict[tuple[str, str], str]:
+    """The values of the task's secrets, by step and name."""
+    return {(secret.step, secret.name): run.local.credentials[secret.env] for secret in run.local.document.secrets}
 
 
 def fingerprint(run: LocalRun) -> str:

@@ -16,8 +16,12 @@ STEPS: list[dict[str, Any]] = [
 ]
 
 
-def document(steps: list[dict[str, Any]] = STEPS, small: str = "s", **spec: Any) -> TaskDocument:
-    models = [{"name": "small", "client": "c", "model": small}, {"name": "large", "client": "c", "model": "l"}]
+def document(steps: list[dict[str, Any]] = STEPS, small: str = "s", spare: str = "p", ca: str = "/1", **spec: Any) -> TaskDocument:
+    models = [
+        {"name": "small", "client": "c", "model": small},
+        {"name": "large", "client": "c", "model": "l", "fallback": ["spare"], "caFile": ca},
+        {"name": "spare", "client": "c", "model": spare},
+    ]
     body = {"task": {"name": "t", "namespace": "n", "uid": "u"}, "spec": {"steps": steps, "params": {"q": "?"}, **spec}, "models": models}
     return msgspec.convert(body, TaskDocument)
 
@@ -36,6 +40,8 @@ def test_all_is_taken_over_when_nothing_has_changed() -> None:
         pytest.param(document(changed(3, write={"path": "m.txt", "content": ""})), False, {"docs", "ideas", "plan"}, id="the last step"),
         pytest.param(document(changed(1, timeoutSeconds=5)), False, {"docs"}, id="a step that others need"),
         pytest.param(document(small="other"), False, {"docs"}, id="a model"),
+        pytest.param(document(spare="other"), False, {"docs", "ideas"}, id="a fallback of a model"),
+        pytest.param(document(ca="/2"), False, {"docs", "ideas", "plan", "note"}, id="where a run has its certificates"),
         pytest.param(document(params={"q": "!"}), False, set(), id="a param"),
         pytest.param(document(), True, {"ideas"}, id="an input"),
         pytest.param(document(changed(2, needs=["ideas"])), False, {"docs", "ideas"}, id="a need"),
@@ -45,3 +51,7 @@ def test_all_is_taken_over_when_nothing_has_changed() -> None:
 )
 def test_what_has_changed_runs_again_with_all_that_needs_it(after: TaskDocument, inputs_changed: bool, same: set[str]) -> None:
     assert unchanged_steps(document(), after, inputs_changed=inputs_changed) == same
+
+
+def test_a_step_whose_secret_has_changed_runs_again_with_all_that_needs_it() -> None:
+    assert unchanged_steps(document(), document(), inputs_changed=False, secrets_changed={"plan"}) == {"docs", "ideas"}

@@ -20,6 +20,7 @@ from agenttask.cli.manifests import read_files
 from agenttask.cli.preparing import RunOptions, prepared_runs
 from agenttask.cli.schemas import packaged_schemas
 from agenttask.cli.watching import file_changes, watch
+from agenttask.plugin.step import StepOutput
 
 
 def of_kind(kind: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -31,6 +32,20 @@ MODEL = of_kind("AgentModel", "m", client="answering", model="x")
 
 def echo(name: str, text: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "plugin": {"kind": "echo", "with": {"text": text, **fields}}}
+
+
+ENV = {"env": [{"name": "K", "secretKeyRef": {"name": "s", "key": "k"}}]}
+
+
+def secret(value: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": value}}
+
+
+class ShowSecrets:
+    schema = dict[str, Any]
+
+    async def run(self, config: dict[str, Any], context: Any) -> Any:
+        return StepOutput(text=str(dict(context.secrets)))
 
 
 class Desk:
@@ -49,7 +64,7 @@ class Desk:
         (self.folder / "t.yaml").write_text(text)
 
     def prepare(self, stack: ExitStack) -> Any:
-        found = plugins()
+        found = plugins(kinds={"exec": ShowSecrets()})
         checked = check(read_files([self.folder / "t.yaml"]), packaged_schemas(), step_kinds=found.step_kinds.names)
         return prepared_runs(checked, RunOptions(workspace=self.folder / "ws"), found, {}, os.environ, stack)
 
@@ -86,6 +101,18 @@ async def test_an_edit_runs_only_what_has_changed(tmp_path: Path) -> None:
     outcomes = await desk.work()
     assert desk.outputs == [["x: two"], ["x: x: one, three"]]
     assert (desk.calls, outcomes[0].output) == ([1], "x: x: one, three")  # `a` was not asked again
+
+
+async def test_a_step_whose_secret_has_changed_runs_again(tmp_path: Path) -> None:
+    steps = [echo("a", "one", model="m"), *({"name": name, "exec": {"command": ["x"], **env}} for name, env in (("b", ENV), ("c", {})))]
+    edits = [
+        yaml.safe_dump_all([of_kind("AgentTask", "t", steps=steps, output="{{ steps.b.text }}"), MODEL, secret(value)])
+        for value in ("first", "second")
+    ]
+    desk = Desk(tmp_path, *edits)
+    await desk.work()
+    assert desk.outputs == [["{'K': 'first'}"], ["{'K': 'second'}"]]
+    assert desk.calls == [0]  # `a` was not asked again
 
 
 async def test_a_file_that_is_broken_is_told_and_waited_for(tmp_path: Path) -> None:
