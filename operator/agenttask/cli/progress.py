@@ -136,6 +136,10 @@ class TaskProgress(NullObserver):
         """A mark, and where it ended."""
         self.lines[index].state, self.lines[index].message = "succeeded", f"ended in attempt {attempt}"
 
+    def items_taken(self, index: int, step: Step, *, taken: int, count: int) -> None:  # noqa: ARG002
+        """They count as ended."""
+        self.lines[index].ended, self.lines[index].items = taken, count
+
     def item_started(self, index: int, step: Step, item: int, count: int) -> None:  # noqa: ARG002
         """How many items there are."""
         self.lines[index].items = count

@@ -61,6 +61,10 @@ class Log(NullObserver):
         """That it does not run."""
         self.line(f"step {step.name}", f"ended in attempt {attempt}, does not run again")
 
+    def items_taken(self, index: int, step: Step, *, taken: int, count: int) -> None:  # noqa: ARG002 - the port's signature
+        """How many do not run."""
+        self.line(f"step {step.name}", f"{taken} of {count} items ended in an earlier attempt, and do not run again")
+
     def item_ended(
         self,
         index: int,  # noqa: ARG002 - the port's signature

@@ -44,6 +44,10 @@ class Observer(Protocol):
         """The step ended in an earlier attempt, and does not run."""
         ...
 
+    def items_taken(self, index: int, step: Step, *, taken: int, count: int) -> None:
+        """So many of a `forEach` step's items ended in an earlier attempt, and do not run; told once, where there are any."""
+        ...
+
     def item_started(self, index: int, step: Step, item: int, count: int) -> None:
         """An item of `forEach` has its turn; `item` counts from 0."""
         ...
@@ -86,6 +90,9 @@ class NullObserver:
         """Nothing."""
 
     def step_taken(self, index: int, step: Step, *, attempt: int) -> None:
+        """Nothing."""
+
+    def items_taken(self, index: int, step: Step, *, taken: int, count: int) -> None:
         """Nothing."""
 
     def item_started(self, index: int, step: Step, item: int, count: int) -> None:
@@ -141,6 +148,11 @@ class Observers:
         """Tell all."""
         for observer in self._observers:
             observer.step_taken(index, step, attempt=attempt)
+
+    def items_taken(self, index: int, step: Step, *, taken: int, count: int) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.items_taken(index, step, taken=taken, count=count)
 
     def item_started(self, index: int, step: Step, item: int, count: int) -> None:
         """Tell all."""

@@ -112,7 +112,7 @@ class OneStep:
         for place, item in enumerate(found):
             if (taken := await keeper.take_over_item(index, place, item)) is not None:
                 gathered.put(place, taken)
-        telling.items(index, gathered)
+        telling.items_taken(index, gathered)
 
         async def one(place: int) -> None:
             values = self._item_values(found, place, gathered)

@@ -108,6 +108,12 @@ class Telling:
         if self._clock() - self._reported >= _REPORT_SECONDS:
             self._write()
 
+    def items_taken(self, index: int, gathered: Gathered) -> None:
+        """Those that an earlier attempt has ended, before any other one starts."""
+        self.items(index, gathered)
+        if gathered.ended:
+            self._observer.items_taken(index, self._steps[index], taken=gathered.ended, count=gathered.count)
+
     def skipped(self, index: int, why: str) -> None:
         """The step does not run."""
         self._ended.add(index)

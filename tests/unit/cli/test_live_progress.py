@@ -112,6 +112,7 @@ def test_items_tries_and_what_was_taken_over_are_shown(progress: TaskProgress, s
     progress.run_started(DOCUMENT)
     progress.step_taken(0, steps[0], attempt=2)
     progress.step_started(1, steps[1])
+    progress.items_taken(1, steps[1], taken=3, count=7)
     for item in range(2):
         progress.item_started(1, steps[1], item, 7)
         progress.item_ended(1, steps[1], item, 7, seconds=1, error=StepFailed("exited 3") if item else None)
@@ -122,6 +123,6 @@ def test_items_tries_and_what_was_taken_over_are_shown(progress: TaskProgress, s
     picture = [" ".join(line.split()[1:]) for line in text.splitlines() if line.strip()][-4:]
     assert picture[:3] == [
         "one read ended in attempt 2",
-        "bold read 0.0 s 2/7 item 2: exited 3",
+        "bold read 0.0 s 5/7 item 2: exited 3",
         "three read 0.0 s try 1 failed: exited 4",
     ]

@@ -176,6 +176,9 @@ class Watching(NullObserver):
     def step_taken(self, index: int, step: Any, *, attempt: int) -> None:
         self.told.append(f"taken {index} of {attempt}")
 
+    def items_taken(self, index: int, step: Any, *, taken: int, count: int) -> None:
+        self.told.append(f"taken {taken} of {count} items of {index}")
+
     def item_started(self, index: int, step: Any, item: int, count: int) -> None:
         self.told.append(f"+{index}.{item}/{count}")
 
@@ -301,7 +304,10 @@ async def test_files_that_cannot_be_kept_fail_the_step(tmp_path: Path) -> None:
 
 async def test_a_taken_step_is_told_to_the_observer(tmp_path: Path) -> None:
     watching = Watching()
-    keeper = Keeps({0: TakenOver(output=StepOutput(text="old"), skipped=None, attempt=3)})
-    async with Stage(tmp_path).make(document(step("a")), Observers([watching]), keeper=keeper) as task:
+    keeper = Keeps({0: TakenOver(output=StepOutput(text="old"), skipped=None, attempt=3)}, {(1, 0): StepOutput(text="x")})
+    found = document(step("a"), step("b", forEach="{{ ['x', 'y'] }}"))
+    log = io.StringIO()
+    async with Stage(tmp_path).make(found, Observers([watching, Log(log, lambda: 0.0)]), keeper=keeper) as task:
         await task.execute()
-    assert watching.told == ["taken 0 of 3"]
+    assert watching.told[:3] == ["taken 0 of 3", "+1", "taken 1 of 2 items of 1"]
+    assert "step b: 1 of 2 items ended in an earlier attempt, and do not run again" in log.getvalue()
