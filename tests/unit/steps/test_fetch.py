@@ -217,10 +217,11 @@ async def test_a_body_goes_again_where_the_method_is_kept(site, tmp_path):
     assert [(method, body) for method, _, _, body in site.requests] == [("POST", b"x"), ("POST", b"x")]
 
 
-async def test_headers_never_follow_to_another_host(site, tmp_path):
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_headers_never_follow_to_another_host(site, tmp_path, status):
     async with serving() as other:
         other.handler = answering(text="end")
-        site.handler = answering(status=302, headers={"Location": other.url("/b")})
+        site.handler = answering(status=status, headers={"Location": other.url("/b")})
         site.hosts.append(other.hosts[0])
         headers = (RenderedHeader(name="Authorization", value="Bearer t"), RenderedHeader(name="Cookie", value="a=b"))
         assert (await site.fetch(tmp_path, headers=headers)).text == "end"
