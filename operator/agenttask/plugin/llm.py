@@ -6,12 +6,13 @@ Limits, retries, breakers and spans are clients around a client (`plugin` users 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import aiohttp
 from msgspec import Struct
 
 from agenttask.api.document import ModelDocument
 
 if TYPE_CHECKING:
+    import aiohttp  # a fifth of a second that a process without HTTP does not spend
+
     from agenttask.plugin.engine import EngineSource
 
 
@@ -111,7 +112,7 @@ class ClientContext(Struct, frozen=True, kw_only=True):
     """What a client may use: the endpoint's credential, an HTTP session, local engines."""
 
     credential: str | None
-    session: Callable[[], aiohttp.ClientSession]
+    session: "Callable[[], aiohttp.ClientSession]"
     """Made at the first call, on the run's connections; it has the model's headers, CA bundle and HTTP/2 mode."""
     engines: "EngineSource"
 

@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
 from msgspec import Struct
 
 from agenttask.api.document import Policy, TaskRef
 from agenttask.plugin.llm import LLMClient
 from agenttask.plugin.threading import ThreadingStrategy
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class Passage(Struct, frozen=True, kw_only=True):
@@ -142,7 +144,7 @@ class StepContext(Struct, frozen=True, kw_only=True):
     """A line for the pod's log, with the step's name before it."""
     locks: Locks
     policy: Policy
-    session: Callable[[], aiohttp.ClientSession]
+    session: "Callable[[], aiohttp.ClientSession]"
     """The run's HTTP session (HTTP/2 where the server has it); made at the first call.
 
     `fetch` asks it for URLs with a checked address as their host; the name is in the header `Host` and in `server_hostname`.

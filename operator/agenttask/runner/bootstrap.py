@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
@@ -40,9 +41,12 @@ from agenttask.runner.run import Station, TaskRun
 from agenttask.runner.settings import read_settings
 from agenttask.runner.stop import EXIT_STOPPED, Stop, leave_at_once
 from agenttask.runner.termination import TerminationFile
-from agenttask.runner.tracing import Tracing
 from agenttask.runner.usage_probe import UsageProbe
 from agenttask.telemetry.setup import configure
+
+if TYPE_CHECKING:
+    from agenttask.runner.tracing import Tracing
+    from agenttask.telemetry.pipeline import Telemetry
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_BROKEN = 0, 1, 2
 _LAST_WORDS_SECONDS = 1.0
@@ -111,7 +115,7 @@ def _run(
         channel.write(Report(attempt=_attempt(raw), started=_now(), done=True, error=ErrorReport(reason=error.reason, message=str(error))))
         return EXIT_BROKEN
     telemetry = configure(environ, service="agenttask-runner", version=version("agenttask"))
-    tracing = None if telemetry is None else Tracing(telemetry, environ, time.time_ns)
+    tracing = None if telemetry is None else _tracing(telemetry, environ)
     observers: list[Observer] = [log] if tracing is None else [log, tracing]
     station = Station(
         plugins=plugins,
@@ -177,6 +181,12 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidTask("", f"the task document {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _tracing(telemetry: "Telemetry", environ: Mapping[str, str]) -> "Tracing":
+    from agenttask.runner.tracing import Tracing  # with it aiohttp, which many tasks need not
+
+    return Tracing(telemetry, environ, time.time_ns)
 
 
 def _plugins() -> Plugins:

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from agenttask.runner import leaks
-
 SLOW_CALLBACK_SECONDS: Final = 0.1
 _FRAMES: Final = 5
 _TOP: Final = 10
@@ -40,6 +38,8 @@ def traced_memory(log: Line) -> Iterator[None]:
 @asynccontextmanager
 async def leak_report(log: Line) -> AsyncIterator[None]:
     """Tell at the end what was opened inside and is still there; around all that a run makes and ends."""
+    from agenttask.runner import leaks  # it knows aiohttp, which many tasks need not
+
     loop = asyncio.get_running_loop()
     loop.slow_callback_duration = math.inf  # looking is slow itself
     before = leaks.look()

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import aiohttp
 from msgspec import Struct
 
 from agenttask.api.document import TaskDocument
@@ -14,6 +14,9 @@ from agenttask.runner.files import TaskFiles
 from agenttask.runner.locks import PathLocks
 from agenttask.runner.models import Models
 from agenttask.runner.places import Places
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class Lender(Struct, frozen=True, kw_only=True):
@@ -28,7 +31,7 @@ class Lender(Struct, frozen=True, kw_only=True):
     log: Callable[[str, str], None]
     models: Models
     locks: PathLocks
-    session: Callable[[], aiohttp.ClientSession]
+    session: "Callable[[], aiohttp.ClientSession]"
     threads: ThreadingStrategy
 
     def context(self, name: str, outputs: Mapping[str, StepOutput], about: str) -> StepContext:

@@ -220,6 +220,8 @@ class TaskRun:
         def log(message: str) -> None:
             self._station.log("models", message)
 
+        if any(model.endpoint is not None for model in self._document.models):
+            session.prepare()
         shared = self._station.engines or Engines(self._station.plugins.model_factories.choose, self._station.settings, log=log)
         engines = shared.for_task(EngineTerms(device=self._device, limits=engine_limits(self._document), log=log))
 

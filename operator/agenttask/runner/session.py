@@ -5,22 +5,25 @@ A session is a policy on those connections: `session()` is the ordinary one, `se
 
     async with context.session().post(url, json=body) as response: ...
 
+aiohttp and `h2` are imported with the first session: they are half of a start, and many tasks make no request.
 `trust_env` stays off on purpose: a proxy variable that a task sets would otherwise get the credentials of its models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agenttask.api.document import ModelDocument
-from agenttask.runner.http2.connector import Http2Connector
-from agenttask.runner.http2.middleware import Http2Middleware
 from agenttask.runner.http2.settings import Http2Mode, Http2Settings
 from agenttask.runner.http2.tls import TlsContexts
 from agenttask.runner.http_settings import HttpSettings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from agenttask.runner.http2.connector import Http2Connector
 
 _Policy = tuple[Http2Mode, str | None, tuple[tuple[str, str], ...]]
 
@@ -39,7 +42,7 @@ class SharedSession:
 
     def __init__(
         self,
-        traces: Sequence[aiohttp.TraceConfig] = (),
+        traces: "Sequence[aiohttp.TraceConfig]" = (),
         *,
         settings: HttpSettings = HttpSettings(),  # noqa: B008  # frozen
         http2: Http2Settings = Http2Settings(),  # noqa: B008  # frozen
@@ -51,11 +54,16 @@ class SharedSession:
         self._connector: Http2Connector | None = None
         self._sessions: dict[_Policy, aiohttp.ClientSession] = {}
 
-    def __call__(self) -> aiohttp.ClientSession:
+    @staticmethod
+    def prepare() -> None:
+        """Import now what the first session needs, and not while steps run."""
+        from agenttask.runner.http2 import connector, middleware  # noqa: F401
+
+    def __call__(self) -> "aiohttp.ClientSession":
         """The session of steps; needs a running loop."""
         return self.of()
 
-    def for_model(self, document: ModelDocument) -> Callable[[], aiohttp.ClientSession]:
+    def for_model(self, document: ModelDocument) -> "Callable[[], aiohttp.ClientSession]":
         """What a model's client asks for its session: with the model's HTTP/2 mode, CA bundle and headers.
 
         A client may name a TLS context of its own for a request; the model's bundle is used all the same.
@@ -64,7 +72,7 @@ class SharedSession:
 
     def of(
         self, *, mode: Http2Mode = "Auto", ca_file: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> aiohttp.ClientSession:
+    ) -> "aiohttp.ClientSession":
         """The session of one policy.
 
         Raises:
@@ -72,6 +80,10 @@ class SharedSession:
         """
         policy: _Policy = (mode if self._settings.http2 else "Disabled", ca_file, tuple(sorted((headers or {}).items())))
         if policy not in self._sessions:
+            import aiohttp
+
+            from agenttask.runner.http2.middleware import Http2Middleware
+
             connector = self._connect()
             context = None if ca_file is None else self._tls.trusting(ca_file)
             self._sessions[policy] = aiohttp.ClientSession(
@@ -111,8 +123,10 @@ class SharedSession:
             await self._connector.close()
             self._connector = None
 
-    def _connect(self) -> Http2Connector:
+    def _connect(self) -> "Http2Connector":
         if self._connector is None:
+            from agenttask.runner.http2.connector import Http2Connector
+
             settings, http2 = self._settings, self._http2
             per_origin = min(http2.connections_per_origin, settings.connections_per_host)
             self._connector = Http2Connector(

@@ -65,7 +65,7 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         InvalidTask: a variable has a value that is none of its own.
     """
     merged = {**environ, **{variable.name: variable.value for variable in spec.pod.env}}
-    device = merged.get("DEVICE_TYPE", "auto")
+    device = merged.get("DEVICE_TYPE") or "auto"
     if device not in DEVICE_TYPES:
         raise InvalidTask("DEVICE_TYPE", f"{device!r} is none of {', '.join(DEVICE_TYPES)}")
     execution = spec.execution

@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import aiohttp
 from msgspec import Struct
 
 from agenttask.api.errors import AgentTaskError
@@ -20,6 +20,9 @@ from agenttask.runner.places import Places
 from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.slots import Slots
 from agenttask.runner.termination import ReportChannel
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -50,7 +53,7 @@ class Station(Struct, frozen=True, kw_only=True):
     """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
     version: str = "unknown"
     """Of the runner, for the checkpoint."""
-    http_traces: tuple[aiohttp.TraceConfig, ...] = ()
+    http_traces: "tuple[aiohttp.TraceConfig, ...]" = ()
     step_environment: Callable[[], Mapping[str, str]] = dict
     """What the trace adds to a step's environment; asked after `step_started`."""
     clock: Callable[[], float] = time.monotonic

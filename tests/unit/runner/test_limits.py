@@ -63,7 +63,7 @@ def test_execution_wins_over_the_pods_variables_and_those_over_the_environment()
     task = spec(pod={"env": [{"name": "CPU_THREADS", "value": "5"}, {"name": "MAX_WORKERS", "value": "6"}]}, execution={"maxWorkers": 9})
     found = read_settings(task, environ, cpus=8, memory_bytes=None)
     assert (found.cpu_threads, found.max_workers, found.device_type, found.grace_seconds) == (5, 9, "cpu", 7)
-    plain = read_settings(spec(), {}, cpus=8, memory_bytes=1)
+    plain = read_settings(spec(), {"CPU_THREADS": "", "DEVICE_TYPE": ""}, cpus=8, memory_bytes=1)  # empty is as good as unset
     assert (plain.cpu_threads, plain.max_workers, plain.device_type, plain.grace_seconds) == (4, None, "auto", 30)
 
 
