@@ -102,8 +102,8 @@ TASKS: dict[str, dict[str, Any]] = {
         for strategy in ("process", "hybrid")
     },
     "no-time": {
-        "softDeadlineSeconds": 2,
-        "steps": [exec_("long", "sleep 4; echo done"), exec_("never", "echo too late")],
+        "softDeadlineSeconds": 6,
+        "steps": [exec_("long", "sleep 9; echo done"), exec_("never", "echo too late")],
     },
     "stopped": {
         "steps": [
