@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agenttask.api.errors import InvalidTask
 from agenttask.api.report import shorten
+from agenttask_steps.schema_patterns import PATTERN_SECONDS, Patterns, PatternTooSlow
 
 if TYPE_CHECKING:
     import jsonschema
@@ -46,8 +47,13 @@ def problems_of(value: Any, schema: Mapping[str, Any]) -> list[str]:
     import jsonschema
 
     try:
-        found = jsonschema.Draft202012Validator(schema, registry=_published()).iter_errors(value)
+        judge = jsonschema.validators.extend(  # type: ignore[no-untyped-call]  # the stub gives it no types
+            jsonschema.Draft202012Validator, validators=Patterns().keywords
+        )
+        found = judge(schema, registry=_published()).iter_errors(value)
         return [f"{error.json_path}: {_said(error)}" for error in itertools.islice(found, _SHOWN_ERRORS)]
+    except PatternTooSlow as slow:
+        return [f"$: the pattern {shorten(repr(str(slow)), 120)} takes more than {PATTERN_SECONDS:g} s with this value; simplify it"]
     except RecursionError:
         return ["$: the schema refers to itself without end, or the value is nested too deeply"]
     except OverflowError:

@@ -1,6 +1,9 @@
 """Schemas that a user writes, and values held against them, without a network."""
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agenttask.api.errors import InvalidTask
 from agenttask_steps.json_schema import check_schema, problems_of
@@ -73,3 +76,32 @@ def test_a_schema_that_refers_to_itself_without_end_is_told():
 
 def test_a_number_beyond_all_bounds_is_told():
     assert problems_of(10**400, {"multipleOf": 0.1}) == ["$: a number is too large to be checked"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        pytest.param({"pattern": "^(a|aa)+$"}, "a" * 80 + "b", id="a value"),
+        pytest.param({"patternProperties": {"^(a|aa)+$": {}}}, {"a" * 80 + "b": 1}, id="a name"),
+        pytest.param({"additionalProperties": False, "patternProperties": {"^(a|aa)+$": {}}}, {"a" * 80 + "b": 1}, id="another name"),
+        pytest.param({"items": {"pattern": "^(a|aa)+$"}}, ["a" * 80 + "b"] * 1000, id="many values"),
+    ],
+)
+def test_a_pattern_that_takes_for_ever_is_told(schema, value):
+    assert problems_of(value, schema) == ["$: the pattern '^(a|aa)+$' takes more than 1 s with this value; simplify it"]
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "pattern": st.sampled_from(["^a+$", "b", "^(a|b){2}$"]),
+            "properties": st.just({"a": {"type": "integer"}}),
+            "patternProperties": st.sampled_from([{"^b": {"type": "string"}}, {"a": False, "c$": {}}]),
+            "additionalProperties": st.sampled_from([True, False, {"type": "integer"}]),
+        },
+    ),
+    st.text("abc", max_size=4) | st.dictionaries(st.text("abc", max_size=3), st.integers() | st.text(max_size=2), max_size=4),
+)
+def test_values_fit_as_the_library_says(schema, value):
+    assert (problems_of(value, schema) == []) is jsonschema.Draft202012Validator(schema).is_valid(value)
