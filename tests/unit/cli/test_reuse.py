@@ -43,6 +43,7 @@ def test_all_is_taken_over_when_nothing_has_changed() -> None:
         pytest.param(document(spare="other"), False, {"docs", "ideas"}, id="a fallback of a model"),
         pytest.param(document(ca="/2"), False, {"docs", "ideas", "plan", "note"}, id="where a run has its certificates"),
         pytest.param(document(params={"q": "!"}), False, set(), id="a param"),
+        pytest.param(document(pod={"env": [{"name": "A", "value": "b"}]}), False, set(), id="a variable"),
         pytest.param(document(), True, {"ideas"}, id="an input"),
         pytest.param(document(changed(2, needs=["ideas"])), False, {"docs", "ideas"}, id="a need"),
         pytest.param(document(STEPS[:2] + STEPS[3:]), False, {"docs", "ideas"}, id="a step that is gone, by the order of the list"),
