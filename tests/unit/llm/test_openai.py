@@ -166,6 +166,15 @@ async def test_an_error_status_is_typed_in_every_call(server, session, status, k
     assert "sk-1" not in str(caught.value)
 
 
+@pytest.mark.parametrize("call", ["chat", "stream", "embed"])
+async def test_a_redirect_is_not_followed_and_told_with_the_remedy(server, session, call):
+    server.behaviour.status, server.behaviour.headers = 307, {"Location": f"{server.endpoint}/elsewhere"}
+    client = client_of(server, session)
+    with pytest.raises(ModelRejected, match="answered 307; redirects are not followed, set `endpoint` to where it leads"):
+        await (streamed(client) if call == "stream" else client.embed(["x"]) if call == "embed" else client.chat(ask("x")))
+    assert len(server.headers) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"), [("3", 3.0), ("Wed, 01 Jan 2025 00:00:20 GMT", 20.0), ("whenever", None)], ids=["seconds", "date", "words"]
 )

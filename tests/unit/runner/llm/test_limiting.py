@@ -131,6 +131,30 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_tokens_gives_its_requ
     assert loop_time() == 1.0
 
 
+@in_virtual_time
+async def test_a_call_that_is_cancelled_while_it_waits_for_a_bucket_gives_its_place_back() -> None:
+    bench = Bench(concurrent_calls=1, requests_per_minute=1)
+    await called(bench.client, "chat", ask("x"))
+    waiting = asyncio.create_task(called(bench.client, "chat", ask("x")))
+    await asyncio.sleep(1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await called(bench.client, "chat", ask("x"))
+    assert loop_time() == pytest.approx(60.0, abs=0.01)
+
+
+@in_virtual_time
+async def test_leaving_a_stream_ends_the_one_inside_before_the_next_call_takes_its_place() -> None:
+    bench = Bench(("a", 100.0, "b"), "whole", concurrent_calls=1)
+    stream = bench.client.stream(ask("x"))
+    assert (await anext(stream)).text == "a"
+    inside = bench.inner.running
+    await stream.aclose()
+    assert (inside, bench.inner.running) == (1, 0)
+    await called(bench.client, "chat", ask("x"))
+    assert (bench.inner.most, loop_time()) == (1, 0.0)
+
+
 @pytest.mark.parametrize("how", CALLS)
 @in_virtual_time
 async def test_a_call_that_fails_gives_its_place_back(how: str) -> None:
