@@ -12,7 +12,7 @@ from agenttask.api.errors import Interrupted, NoTimeLeft, SoftDeadlineReached
 
 
 class Ending:
-    """Of one run; `close` is told that nothing new may start, `halt` why steps will be skipped."""
+    """Of one run; `close` is told why nothing new may start, `halt` why what runs is cancelled."""
 
     def __init__(self, *, close: Callable[[NoTimeLeft], None], halt: Callable[[str], None]) -> None:
         self._close = close
@@ -23,7 +23,6 @@ class Ending:
 
     def start_no_more(self, why: NoTimeLeft) -> None:
         """The first stage."""
-        self._halt(str(why))
         self._close(why)
 
     def stop(self, why: str) -> None:

@@ -34,8 +34,8 @@ class Record:
         self.error: AgentTaskError | None = None
         """The first error; it is the task's."""
         self.failed_step: int | None = None
-        self.halted: str | None = None
-        """Why running steps are cancelled and no more start."""
+        self._cancelled: str | None = None
+        self._closed: str | None = None
 
     def started(self, index: int) -> None:
         """A step starts."""
@@ -79,8 +79,17 @@ class Record:
         return tuple(index for index in range(len(self._names)) if index not in self._states)
 
     def halt(self, why: str) -> None:
-        """Remember the first reason for stopping."""
-        self.halted = self.halted or why
+        """Remember why running steps are cancelled; the first reason counts."""
+        self._cancelled = self._cancelled or why
+
+    def close(self, why: str) -> None:
+        """Remember why no more steps start, though those that run may end; the first reason counts."""
+        self._closed = self._closed or why
+
+    @property
+    def halted(self) -> str | None:
+        """Why running steps are cancelled, else why no more start."""
+        return self._cancelled or self._closed
 
     def seconds(self) -> float:
         """Since the run's start."""

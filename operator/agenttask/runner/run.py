@@ -54,7 +54,7 @@ class TaskRun:
         self._closing = contextlib.AsyncExitStack()
         by_kind = document.spec.execution.max_concurrent_by_kind
         self._slots = Slots(station.settings.max_concurrent_steps, by_kind, within=station.slots, name=document.task.name)
-        self._ending = Ending(close=self._close_slots, halt=self._record.halt)
+        self._ending = Ending(close=self._start_no_more, halt=self._record.halt)
         self._stopped_with: AgentTaskError | None = None
         self._keeper: Checkpointing | None = None
         self._threads: ThreadingStrategy | None = None
@@ -109,7 +109,8 @@ class TaskRun:
         station.observer.run_ended(self._document, seconds=record.seconds(), usage=self._models.usage, error=record.error)
         return Outcome(output=report.output, error=record.error, message=record.message(), usage=self._models.usage, report=report)
 
-    def _close_slots(self, why: NoTimeLeft) -> None:
+    def _start_no_more(self, why: NoTimeLeft) -> None:
+        self._record.close(str(why))
         self._slots.close(why)
         if self._keeper is not None:
             self._keeper.hurry()

@@ -286,6 +286,29 @@ async def test_the_soft_deadline_counts_from_the_runs_start(tmp_path: Path) -> N
     assert str(outcome.error) == "no step, item or try starts after 60 s of running (softDeadlineSeconds)"
 
 
+async def test_a_step_that_sigterm_cancels_after_the_soft_deadline_says_so(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    entered = asyncio.Event()
+
+    async def hang(config: dict[str, Any], context: StepContext) -> StepOutput:
+        entered.set()
+        await asyncio.Event().wait()
+        return StepOutput()
+
+    kind: StepKind = FunctionKind(hang)
+    station = msgspec.structs.replace(attempts.station(), plugins=plugins(kinds={"hang": kind}))
+    async with TaskRun(
+        document([{"name": "h", "plugin": {"kind": "hang"}}, {"name": "never", "plugin": {"kind": "hang"}}]), station
+    ) as run:
+        execution = asyncio.create_task(run.execute())
+        await entered.wait()
+        run.start_no_more(SoftDeadlineReached("no step starts any more"))
+        run.stop_within("the runner was stopped (SIGTERM)", 0.01)
+        outcome = await execution
+    assert (type(outcome.error), str(outcome.error)) == (Interrupted, "the runner was stopped (SIGTERM)")
+    assert [step.message for step in outcome.report.steps] == ["the runner was stopped (SIGTERM)"] * 2
+
+
 async def test_stopping_gives_what_runs_its_time_and_then_cancels_it(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
     entered, release = asyncio.Event(), asyncio.Event()
