@@ -1,0 +1,117 @@
+"""Several tasks in one process: how many run at once, what they share, and who goes first."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.runner_plugins import Answering, plugins
+
+from agenttask.api.errors import ModelUnavailable
+from agenttask.cli import main
+from agenttask.plugin.llm import ChatRequest, Completion, Message
+from agenttask.plugin.step import StepOutput
+
+Write = Callable[..., Path]
+
+
+def of_kind(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "agenttask.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def tasks(count: int, **step: Any) -> list[dict[str, Any]]:
+    """`t0`, `t1`, ...: one step each, of a priority as high as its number."""
+    return [
+        of_kind("AgentTask", f"t{number}", steps=[{"name": "a", "priority": number, "plugin": {"kind": "crowd", "with": {}}, **step}])
+        for number in range(count)
+    ]
+
+
+class Crowd:
+    """A step kind that notes who began and how many ran at once; with `together` it waits for so many."""
+
+    schema = dict[str, Any]
+
+    def __init__(self, together: int = 1) -> None:
+        self.began: list[str] = []
+        self.running = self.most = 0
+        self.together, self.met = together, asyncio.Event()
+
+    async def run(self, config: dict[str, Any], context: Any) -> StepOutput:
+        self.began.append(context.task.name)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if self.running >= self.together:
+            self.met.set()
+        await self.met.wait()
+        await asyncio.sleep(0.01)
+        self.running -= 1
+        return StepOutput(text=context.task.name)
+
+
+class Down(Answering):
+    """A model that is down, and counts who asks."""
+
+    asked: list[str]
+
+    async def chat(self, request: ChatRequest) -> Completion:
+        self.asked.append(request.messages[-1].content)
+        raise ModelUnavailable("it is down")
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
+    def make(together: int = 1) -> Crowd:
+        made = Crowd(together)
+        monkeypatch.setattr(main, "load", lambda: plugins(kinds={"crowd": made}))
+        return made
+
+    return make
+
+
+def test_ten_tasks_run_at_once(agenttask: Any, file: Write, crowd: Callable[..., Crowd]) -> None:
+    ten = crowd(together=10)
+    said = agenttask("run", file(*tasks(12, timeoutSeconds=60)))
+    assert (said.code, ten.most) == (0, 10)
+    assert said.out.splitlines() == [line for number in range(12) for line in (f"==> t{number} <==", f"t{number}")]
+
+
+def test_no_more_tasks_run_at_once_than_wished_and_they_begin_in_their_order(
+    agenttask: Any, file: Write, crowd: Callable[..., Crowd]
+) -> None:
+    few = crowd()
+    assert agenttask("run", file(*tasks(5)), "--max-tasks", 2).code == 0
+    assert few.most == 2
+    one = crowd()
+    assert agenttask("run", file(*tasks(3)), "--max-tasks", 1).code == 0
+    assert one.began == ["t0", "t1", "t2"]
+
+
+def test_tasks_share_the_steps_that_run_at_once_and_the_highest_priority_goes_first(
+    agenttask: Any, file: Write, crowd: Callable[..., Crowd]
+) -> None:
+    one = crowd()
+    assert agenttask("run", file(*tasks(6)), "--max-steps", 1).code == 0
+    assert (one.most, len(one.began)) == (1, 6)
+    assert one.began[1:] == sorted(one.began[1:], reverse=True)  # who comes first finds nobody to yield to
+
+
+def test_a_breaker_that_one_task_has_opened_spares_the_next_one_the_call(
+    agenttask: Any, file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ask:
+        schema = dict[str, Any]
+
+        async def run(self, config: dict[str, Any], context: Any) -> StepOutput:
+            request = ChatRequest(messages=(Message(role="user", content=context.task.name),))
+            return StepOutput(text=(await context.model(config["model"]).chat(request)).text)
+
+    monkeypatch.setattr(Down, "asked", [], raising=False)
+    monkeypatch.setattr(main, "load", lambda: plugins(kinds={"chat": Ask()}, clients={"down": Down}))
+    breaker = {"minimumCalls": 1, "failurePercent": 100, "openSeconds": 600}
+    model = of_kind("AgentModel", "m", client="down", model="x", retry={"limit": 0}, circuitBreaker=breaker)
+    asking = [of_kind("AgentTask", name, steps=[{"name": "a", "chat": {"model": "m", "prompt": "x"}}]) for name in ("one", "two")]
+    said = agenttask("run", file(*asking, model), "--max-tasks", 1)
+    assert (said.code, Down.asked) == (3, ["one"])
+    assert "two: ModelUnavailable: step 'a': model 'm' is not asked: its circuit breaker has been open" in said.err
