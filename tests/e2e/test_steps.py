@@ -1,6 +1,7 @@
 """How steps run in real pods: items and tries, skips and caught errors, files and locks, git, fetch, threads, and early ends."""
 
 import json
+import time
 from datetime import datetime
 from typing import Any
 
@@ -118,8 +119,11 @@ TASKS: dict[str, dict[str, Any]] = {
 def ended(release: Namespace) -> dict[str, dict[str, Any]]:
     """All tasks, applied at once, and their statuses when they have ended. One is stopped half-way."""
     release.apply(*(task(name, spec) for name, spec in TASKS.items()))
-    release.until("stopped", lambda status: status.get("phase") == "Running", seconds=120)
-    pod = release.pods("agenttask.dev/task-name=stopped")[0]["metadata"]["name"]
+    pod = release.until("stopped", lambda status: status.get("phase") == "Running", seconds=120)["podName"]
+    end = time.monotonic() + 60
+    while "step stubborn: ready" not in release.kubectl("logs", pod):
+        assert time.monotonic() < end, release.explain("stopped")
+        time.sleep(0.5)
     # A finalizer keeps the pod, so that its end can be seen.
     release.kubectl("patch", "pod", pod, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": ["e2e.agenttask.dev/look"]}}))
     release.kubectl("delete", "pod", pod, "--wait=false")
