@@ -115,3 +115,17 @@ def test_a_breaker_that_one_task_has_opened_spares_the_next_one_the_call(
     said = agenttask("run", file(*asking, model), "--max-tasks", 1)
     assert (said.code, Down.asked) == (3, ["one"])
     assert "two: ModelUnavailable: step 'a': model 'm' is not asked: its circuit breaker has been open" in said.err
+
+
+def test_what_the_command_line_allows_is_each_tasks_policy(agenttask: Any, file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Policy:
+        schema = dict[str, Any]
+
+        async def run(self, config: dict[str, Any], context: Any) -> StepOutput:
+            return StepOutput(text=f"{context.policy.hosts} {context.policy.hub}")
+
+    monkeypatch.setattr(main, "load", lambda: plugins(kinds={"crowd": Policy()}))
+    path = file(*tasks(1))
+    assert agenttask("run", path).out == "() False\n"
+    said = agenttask("run", path, "--allow-host", "a.example", "--allow-host", "b.example:8443", "--allow-hub")
+    assert said.out == "('a.example', 'b.example:8443') True\n"
