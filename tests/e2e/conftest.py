@@ -29,7 +29,8 @@ def endpoint_pod(name: str, image: str, command: list[str], *, port: int, files:
         "imagePullPolicy": "IfNotPresent",
         "command": command,
         "volumeMounts": [{"name": "script", "mountPath": "/script"}],
-        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+        # A busy machine answers late; a pod that is not ready loses its service, and with it all calls that come then.
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30},
     }
     spec = {
         "terminationGracePeriodSeconds": 1,

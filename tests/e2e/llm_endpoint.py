@@ -69,5 +69,11 @@ class Endpoint(BaseHTTPRequestHandler):
         """Our own line is enough."""
 
 
+class Server(ThreadingHTTPServer):
+    """Many pods call at once."""
+
+    request_queue_size = 128
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("", int(sys.argv[1])), Endpoint).serve_forever()
+    Server(("", int(sys.argv[1])), Endpoint).serve_forever()
