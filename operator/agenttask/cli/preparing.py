@@ -30,6 +30,7 @@ from agenttask.runner.devices import visible_accelerators
 from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.log import Log
+from agenttask.runner.log_queue import LineStream, QueuedStream
 from agenttask.runner.observer import Observers
 from agenttask.runner.places import places
 from agenttask.runner.settings import RunnerSettings, read_settings
@@ -65,6 +66,8 @@ class LocalRun(Struct, frozen=True, kw_only=True):
     local: LocalTask
     settings: RunnerSettings
     station: Station
+    say: Callable[[str, str], None]
+    """A line of the process's log, which is of no single task."""
 
     @property
     def name(self) -> str:
@@ -117,9 +120,9 @@ def prepared_runs(
         with _writing(f"--checkpoint {str(options.checkpoint)!r}"):
             options.checkpoint.mkdir(parents=True, exist_ok=True)
     settings = [_settings(local, environ, kept=options.workspace is not None) for local in locals_]
-    watch = _watch(len(tasks))
+    watch, say = _watch(len(tasks), stack)
     traced = _tracing(environ, stack)
-    engines = Engines(plugins.model_factories.choose, settings[0])
+    engines = Engines(plugins.model_factories.choose, settings[0], log=lambda message: say("models", message))
     slots = None if options.max_steps is None else Slots(options.max_steps, {})
     runs: list[LocalRun] = []
     for local, own in zip(locals_, settings, strict=True):
@@ -142,7 +145,7 @@ def prepared_runs(
             checkpoint=None if options.checkpoint is None else FileStore(options.checkpoint / f"{name}.json"),
             version=version("agenttask"),
         )
-        runs.append(LocalRun(local=local, settings=own, station=traced(station)))
+        runs.append(LocalRun(local=local, settings=own, station=traced(station), say=say))
     return runs
 
 
@@ -211,19 +214,23 @@ def _writing(what: str) -> Iterator[None]:
         raise InvalidFile([f"{what} cannot be made or written: {explained(error)}"]) from error
 
 
-def _watch(tasks: int) -> Callable[[str], Log | TaskProgress]:
-    """What shows a task's progress: a part of the picture on a terminal, lines of the log elsewhere."""
+def _watch(tasks: int, stack: ExitStack) -> tuple[Callable[[str], Log | TaskProgress], Callable[[str, str], None]]:
+    """What shows a task's progress, and lines of none: in a picture on a terminal, in a log elsewhere, whose reader nobody waits for."""
     console = Console(stderr=True)
     if console.is_terminal:
-        return Board(console, time.monotonic).task
-    return lambda name: Log(sys.stderr, time.time) if tasks == 1 else NamedLog(name)
+        board = Board(console, time.monotonic)
+        return board.task, board.say
+    stream = QueuedStream(sys.stderr)
+    stack.callback(stream.close)
+    log = Log(stream, time.time)
+    return lambda name: log if tasks == 1 else NamedLog(stream, name), log.line
 
 
 class NamedLog(Log):
     """The log of one task among several: every line has the task's name before it."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(sys.stderr, time.time)
+    def __init__(self, stream: LineStream, name: str) -> None:
+        super().__init__(stream, time.time)
         self._name = name
 
     def line(self, about: str, message: str) -> None:

@@ -12,6 +12,7 @@ import uvloop
 
 from agenttask.api.errors import DeadlineExceeded
 from agenttask.cli.checking import Checked
+from agenttask.cli.looking import looked_at, summed
 from agenttask.cli.preparing import LocalRun, RunOptions, prepared_runs
 from agenttask.plugin.registry import Plugins
 from agenttask.runner.run import TaskRun
@@ -63,11 +64,12 @@ class Together:
 
     async def execute(self, runs: Sequence[LocalRun]) -> tuple[Outcome, ...]:
         """The outcomes in the order of the runs, begun in that order; the models that they share are closed."""
-        try:
-            return tuple(await asyncio.gather(*(self._one(run) for run in runs)))
-        finally:
-            for engines in {run.station.engines for run in runs if run.station.engines is not None}:
-                await engines.aclose()
+        async with looked_at(runs, lambda: summed([task.threading_state for task in self._running])):
+            try:
+                return tuple(await asyncio.gather(*(self._one(run) for run in runs)))
+            finally:
+                for engines in {run.station.engines for run in runs if run.station.engines is not None}:
+                    await engines.aclose()
 
     async def _one(self, run: LocalRun) -> Outcome:
         async with self._gate, TaskRun(run.local.document, run.station) as task:

@@ -7,6 +7,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import yaml
+
 AGENTTASK = [sys.executable, "-m", "agenttask.cli.main"]
 
 TASK = """
@@ -55,3 +57,16 @@ def test_ctrl_c_ends_the_command_too(tmp_path: Path) -> None:
     _, log = process.communicate(timeout=30)
     assert process.returncode == 130, log
     assert not Path(f"/proc/{int(pid.read_text())}").exists()
+
+
+def test_a_log_that_nobody_reads_stops_no_task(tmp_path: Path) -> None:
+    loud = {"name": "loud", "exec": {"command": ["sh", "-c", "seq 1 40000 >&2"]}}
+    last = {"name": "last", "write": {"path": "done", "content": "x"}}
+    task = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "t"}, "spec": {"steps": [loud, last]}}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    command = [*AGENTTASK, "run", "--workspace", tmp_path / "workspace", tmp_path / "task.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.wait(120) == 0
+        assert process.stderr is not None
+        assert len(process.stderr.read()) < 200_000  # what a pipe holds, and not all
+    assert (tmp_path / "workspace" / "done").exists()
