@@ -5,15 +5,18 @@ share is the limit on how many run at once, the one on steps, the breakers and l
 """
 
 import asyncio
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import uvloop
 
-from agenttask.api.errors import DeadlineExceeded
+from agenttask.api.errors import DeadlineExceeded, StepFailed
+from agenttask.api.report import Report
 from agenttask.cli.checking import Checked
 from agenttask.cli.looking import looked_at, summed
 from agenttask.cli.preparing import LocalRun, RunOptions, prepared_runs
+from agenttask.plugin.llm import Usage
 from agenttask.plugin.registry import Plugins
 from agenttask.runner.run import TaskRun
 from agenttask.runner.station import Outcome
@@ -78,6 +81,10 @@ class Together:
                 if self._stopped is not None:
                     task.stop(self._stopped)
                 return await _in_time(task, run.local.document.spec.active_deadline_seconds)
+            except Exception as error:  # noqa: BLE001 - a plugin's mistake outside of a step; the other tasks go on
+                run.say("task", "".join(traceback.format_exception(error)))
+                message = f"the run broke with {type(error).__name__}: {error}"
+                return Outcome(output=None, error=StepFailed(message), message=message, usage=Usage(), report=Report())
             finally:
                 self._running.discard(task)
 

@@ -129,3 +129,12 @@ def test_what_the_command_line_allows_is_each_tasks_policy(agenttask: Any, file:
     assert agenttask("run", path).out == "() False\n"
     said = agenttask("run", path, "--allow-host", "a.example", "--allow-host", "b.example:8443", "--allow-hub")
     assert said.out == "('a.example', 'b.example:8443') True\n"
+
+
+def test_a_plugin_that_breaks_one_task_leaves_the_others_alone(file: Write, agenttask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_kind: Any = object()
+    monkeypatch.setattr(main, "load", lambda: plugins(kinds={"crowd": Crowd(), "broken": no_kind}))
+    bad = of_kind("AgentTask", "bad", steps=[{"name": "a", "plugin": {"kind": "broken", "with": {}}}])
+    said = agenttask("run", file(bad, *tasks(2)))
+    assert (said.code, said.out) == (1, "==> t0 <==\nt0\n==> t1 <==\nt1\n")
+    assert "bad: StepFailed: the run broke with AttributeError: 'object' object has no attribute 'schema'" in said.err
