@@ -1,16 +1,14 @@
 """What the fields of an AgentModel must be to each other: the rules of its CRD, for files and for an API server with an older CRD."""
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from agenttask.api.errors import InvalidTask
 from agenttask.api.model import AgentModelSpec, LocalModel
-from agenttask.domain.http_headers import OF_THE_CONNECTION
+from agenttask.domain.http_headers import check_header_names
 from agenttask.domain.nearest import quoted
 
 _BASE_URL: Final = re.compile(r"https?://[^/?#@]+(/[^?#@]*)?")
-_HEADER_NAME: Final = re.compile(r"[-!#$%&*+.^_`|~0-9A-Za-z]+")
 
 
 def check_model(name: str, spec: AgentModelSpec, *, prefix: str = "") -> None:
@@ -27,19 +25,11 @@ def check_model(name: str, spec: AgentModelSpec, *, prefix: str = "") -> None:
     if spec.endpoint is not None and not _BASE_URL.fullmatch(spec.endpoint):
         problem = f"{quoted(spec.endpoint)} is no base URL that names a host, without a user or password, query or fragment"
         raise InvalidTask(f"{prefix}spec.endpoint", problem)
-    _check_headers(spec.headers, f"{prefix}spec.headers")
+    check_header_names(spec.headers, f"{prefix}spec.headers")
     if name in spec.fallback:
         raise InvalidTask(f"{prefix}spec.fallback", f"{name!r} cannot be its own fallback; name other models")
     if spec.local is not None:
         _check_local(spec.local, f"{prefix}spec.local")
-
-
-def _check_headers(names: Iterable[str], field: str) -> None:
-    for name in names:
-        if not _HEADER_NAME.fullmatch(name):
-            raise InvalidTask(field, f"{quoted(name)} is no name that HTTP knows; use letters, digits and dashes")
-        if name.lower() in OF_THE_CONNECTION:
-            raise InvalidTask(field, f"{quoted(name)} is set by the connection itself; remove it")
 
 
 def _check_local(local: LocalModel, field: str) -> None:

@@ -68,7 +68,8 @@ class SharedSession:
 
         A client may name a TLS context of its own for a request; the model's bundle is used all the same.
         """
-        return lambda: self.of(mode=cast("Http2Mode", document.http2), ca_file=document.ca_file, headers=document.headers)
+        headers = {**self._settings.headers, **document.headers}
+        return lambda: self.of(mode=cast("Http2Mode", document.http2), ca_file=document.ca_file, headers=headers)
 
     def of(
         self, *, mode: Http2Mode = "Auto", ca_file: str | None = None, headers: Mapping[str, str] | None = None
@@ -78,6 +79,7 @@ class SharedSession:
         Raises:
             InvalidTask: the CA bundle cannot be read.
         """
+        ca_file = ca_file or self._settings.ca_file
         policy: _Policy = (mode if self._settings.http2 else "Disabled", ca_file, tuple(sorted((headers or {}).items())))
         if policy not in self._sessions:
             import aiohttp

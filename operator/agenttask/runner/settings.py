@@ -81,7 +81,7 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         debug=_switch(merged, "AGENTTASK_DEBUG"),
         cpus=cpus,
         memory_bytes=memory_bytes,
-        http=read_http_settings({**merged, GATES_VARIABLE: _gates(spec, environ)}),
+        http=read_http_settings({**merged, GATES_VARIABLE: _gates(spec, environ)}, environ),
     )
 
 

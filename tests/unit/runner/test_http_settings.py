@@ -1,5 +1,7 @@
 """HTTP settings and feature gates of the environment, and the sessions that follow from them."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -13,7 +15,7 @@ from agenttask.runner.settings import read_settings
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    assert read_http_settings({}) == HttpSettings(
+    assert read_http_settings({}, {}) == HttpSettings(
         connections=100, connections_per_host=10, dns_cache_seconds=30, total_seconds=30, http2=True
     )
 
@@ -26,7 +28,7 @@ def test_variables_set_each_of_them() -> None:
         "HTTP_TOTAL_SECONDS": "120",
         "FEATURE_GATES": "HTTP2=false",
     }
-    assert read_http_settings(given) == HttpSettings(
+    assert read_http_settings(given, {}) == HttpSettings(
         connections=7, connections_per_host=3, dns_cache_seconds=60, total_seconds=120, http2=False
     )
 
@@ -34,7 +36,7 @@ def test_variables_set_each_of_them() -> None:
 @pytest.mark.parametrize("raw", ["0", "-1", "1.5", "x", "٣", "9" * 5000, "10001"])
 def test_a_number_out_of_bounds_is_refused_with_its_bounds(raw: str) -> None:
     with pytest.raises(InvalidTask, match="from 1 to 10000") as raised:
-        read_http_settings({"HTTP_CONNECTIONS": raw})
+        read_http_settings({"HTTP_CONNECTIONS": raw}, {})
     assert raised.value.field == "HTTP_CONNECTIONS"
     assert len(str(raised.value)) < 200
 
@@ -95,4 +97,44 @@ async def test_a_bundle_that_cannot_be_read_is_the_tasks_error() -> None:
     broken = ModelDocument(name="m", client="openai", model="x", ca_file="/absent/ca.pem")
     with pytest.raises(InvalidTask, match=r"'/absent/ca\.pem' cannot be read"):
         shared.for_model(broken)()
+    await shared.aclose()
+
+
+def test_whom_to_trust_and_what_to_send_is_the_operators_not_the_tasks() -> None:
+    mine = {"HTTP_CA_FILE": "/etc/ca.pem", "HTTP_HEADERS": "X-Team: agents\n\n x-env : prod: eu \n"}
+    spec = msgspec.convert({"steps": [{"name": "a", "read": {"paths": ["x"]}}], "pod": {"env": []}}, AgentTaskSpec)
+    asked = [{"name": name, "value": value} for name, value in (("HTTP_CA_FILE", "/workspace/ca.pem"), ("HTTP_HEADERS", "X: y"))]
+    hostile = msgspec.convert({"steps": [{"name": "a", "read": {"paths": ["x"]}}], "pod": {"env": asked}}, AgentTaskSpec)
+    found = read_settings(spec, mine, cpus=1, memory_bytes=None).http
+    assert (found.ca_file, found.headers) == ("/etc/ca.pem", {"X-Team": "agents", "x-env": "prod: eu"})
+    assert read_settings(hostile, {}, cpus=1, memory_bytes=None).http == HttpSettings()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("X-Team", "'X-Team' is no header; write one a line, as `X-Team: agents`"),
+        ("X-Team: \x07", "is no header"),
+        ("X Team: a", "'X Team' is no name that HTTP knows"),
+        ("Host: a", "'Host' is set by the connection itself"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(raw: str, message: str) -> None:
+    with pytest.raises(InvalidTask, match=message) as raised:
+        read_http_settings({}, {"HTTP_HEADERS": raw})
+    assert raised.value.field == "HTTP_HEADERS"
+
+
+async def test_the_operators_headers_go_with_model_calls_only_and_a_models_own_win(tmp_path: Path) -> None:
+    shared = SharedSession(settings=HttpSettings(headers={"X-Team": "agents", "X-Env": "prod"}))
+    model = ModelDocument(name="m", client="openai", model="x", headers={"X-Env": "test"})
+    assert dict(shared.for_model(model)().headers) == {"X-Team": "agents", "X-Env": "test"}
+    assert not shared().headers
+    await shared.aclose()
+
+
+async def test_the_operators_certificates_stand_in_for_the_systems(tmp_path: Path) -> None:
+    shared = SharedSession(settings=HttpSettings(ca_file=str(tmp_path / "none.pem")))
+    with pytest.raises(InvalidTask, match=r"none\.pem"):
+        shared()
     await shared.aclose()

@@ -34,6 +34,8 @@ class _Origin:
     def __init__(self) -> None:
         self.connections: list[Http2Connection] = []
         self.dialling: set[asyncio.Task[None]] = set()
+        self.given_up: set[asyncio.Task[None]] = set()
+        """Dials that were cancelled and have not ended: no request waits for them."""
         self.waiting: deque[tuple[asyncio.Future[Stream], Dial]] = deque()
         self.proved = False
         """It spoke HTTP/2 before: several dials at once are no waste."""
@@ -55,6 +57,8 @@ class _Origin:
         if all(slot.done() for slot, _dial in self.waiting) and not self.usable():
             for task in self.dialling:
                 task.cancel()
+            self.given_up |= self.dialling
+            self.dialling.clear()
 
     def forget_cancelled(self) -> None:
         while self.waiting and self.waiting[0][0].done():
@@ -139,7 +143,7 @@ class Pool(Generic[Key]):
     async def close(self) -> None:
         """End all connections, and what waits for them."""
         self._closed = True
-        tasks = [task for origin in self._origins.values() for task in origin.dialling]
+        tasks = [task for origin in self._origins.values() for task in origin.dialling | origin.given_up]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -170,7 +174,7 @@ class Pool(Generic[Key]):
 
     def _dial_for_waiting(self, key: Key, origin: _Origin) -> None:
         usable = len(origin.usable())
-        if usable and self._loop.time() < origin.dial_again:
+        if self._closed or (usable and self._loop.time() < origin.dial_again):
             return
         each = max(1, min([self.settings.streams_per_connection, *(connection.limit for connection in origin.connections)]))
         wanted = -(-len(origin.waiting) // each) if origin.proved else 1
@@ -199,18 +203,22 @@ class Pool(Generic[Key]):
 
     async def _dial(self, key: Key, origin: _Origin, dial: Dial) -> None:
         failure: Exception | None = None
+        given_up = False
         try:
             async with asyncio.timeout(self.settings.connect_seconds):
                 connection = await dial()
                 await _until_ready(connection)
         except asyncio.CancelledError:
-            failure = Http2Error("the dial was given up")
+            given_up = True
         except Exception as error:  # noqa: BLE001  # whoever waits gets it
             failure = error
         task = asyncio.current_task()
         assert task is not None
         origin.dialling.discard(task)
-        if failure is None:
+        origin.given_up.discard(task)
+        if given_up:
+            pass  # those who have come since have a dial of their own, or get one now
+        elif failure is None:
             self.dialled += 1
             origin.proved = True
             origin.connections.append(connection)
@@ -225,7 +233,7 @@ class Pool(Generic[Key]):
         self._drop_if_empty(key, origin)
 
     def _drop_if_empty(self, key: Key, origin: _Origin) -> None:
-        if not (origin.connections or origin.dialling or origin.waiting) and self._origins.get(key) is origin:
+        if not (origin.connections or origin.dialling or origin.given_up or origin.waiting) and self._origins.get(key) is origin:
             del self._origins[key]
 
     def _fail_waiting(self, origin: _Origin, error: Exception) -> None:

@@ -37,8 +37,11 @@ class Bucket:
         return amount
 
     def put_back(self, amount: float) -> None:
-        """Return what was not needed; a negative amount was needed on top, and is paid by those who come next."""
-        self._level = min(self._capacity, self._filled() + amount)
+        """Return what was not needed; a negative amount was needed on top, and is paid by those who come next.
+
+        The debt is a minute's worth at most: an endpoint that claims to have counted 10^19 tokens stops nobody for ever.
+        """
+        self._level = max(-self._capacity, min(self._capacity, self._filled() + amount))
         self._returned.set()
 
     def _filled(self) -> float:

@@ -292,3 +292,39 @@ async def test_a_server_that_lowers_its_limit_in_between_gets_the_request_again(
         assert server.seen.connections == 2
         gate.open.set()
         assert await slow == "/slow"
+
+
+async def test_who_comes_while_a_dial_is_given_up_has_one_of_its_own() -> None:
+    loop = asyncio.get_running_loop()
+    pool: Pool[str] = Pool(Http2Settings(), loop)
+    dials: list[asyncio.Future[None]] = []
+
+    async def dial() -> None:  # type: ignore[return]  # it never gives a connection
+        dials.append(loop.create_future())
+        await dials[-1]
+
+    with pytest.raises(TimeoutError):
+        await pool.acquire("o", dial, dial_seconds=0.01)  # type: ignore[arg-type]
+    second = asyncio.create_task(pool.acquire("o", dial))  # type: ignore[arg-type]
+    await asyncio.sleep(0.05)
+    assert (len(dials), dials[0].cancelled(), second.done()) == (2, True, False)
+    dials[1].set_exception(OSError("refused"))
+    with pytest.raises(OSError, match="refused"):
+        await second
+    await pool.close()
+
+
+async def test_a_pool_that_closes_dials_no_more() -> None:
+    pool: Pool[str] = Pool(Http2Settings(), asyncio.get_running_loop())
+    dials: list[int] = []
+
+    async def dial() -> None:
+        dials.append(1)
+        await asyncio.sleep(3600)
+
+    waiting = asyncio.create_task(pool.acquire("o", dial))  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    await pool.close()
+    with pytest.raises(Http2Error, match="closed"):
+        await waiting
+    assert dials == [1]

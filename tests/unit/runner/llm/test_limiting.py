@@ -94,6 +94,14 @@ async def test_whoever_waits_is_woken_by_what_comes_back() -> None:
 
 
 @in_virtual_time
+async def test_a_debt_is_paid_within_two_minutes_whatever_an_endpoint_claims() -> None:
+    bucket = Bucket(60, clock=loop_time)
+    bucket.put_back(-1e19)
+    await bucket.take(60)
+    assert loop_time() == pytest.approx(120.0)
+
+
+@in_virtual_time
 async def test_waiting_is_said_once_and_only_after_a_second() -> None:
     bench = Bench((2.0, "hello"), concurrent_calls=1, requests_per_minute=100, tokens_per_minute=1000)
     await bench.together(2)
