@@ -172,13 +172,13 @@ def show(title: str, found: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Run as a contender, or run all of them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--contender")
     parser.add_argument("--url")
     parser.add_argument("--roots")
     parser.add_argument("--delay", type=float, default=DELAY_MS)
-    options, _ = parser.parse_known_args()
+    options = parser.parse_args()
     if options.contender:
         import uvloop
 

@@ -1,6 +1,6 @@
 """One runner process under load: many tasks at once, files, memory over a thousand steps, and what asynchrony costs a busy one.
 
-    python bench/runner_load.py [--with-models]
+    python bench/runner_load.py [--only NAME]
 
 Everything runs by `agenttask run`'s own code in a process for each measurement; remote models are scripted, with an answer after a second.
 """
@@ -152,16 +152,15 @@ def main() -> None:
     """Run one measurement, or each in a process of its own."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=MEASUREMENTS)
-    parser.add_argument("--with-models", action="store_true")
-    options, _ = parser.parse_known_args()
+    options = parser.parse_args()
+    os.environ.setdefault("AGENTTASK_MODEL_CACHE", str(Path.home() / ".cache" / "agenttask" / "models"))
     if options.only:
         print(json.dumps(uvloop.run(MEASUREMENTS[options.only]())))
         return
     for name in MEASUREMENTS:
-        if name != "local" or options.with_models:
-            done = subprocess.run([sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, text=True, check=True)
-            found = {key: round(value, 2) for key, value in json.loads(done.stdout).items()}
-            print(f"{name:10}{found}   goal: {GOALS[name]}")
+        done = subprocess.run([sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, text=True, check=True)
+        found = {key: round(value, 2) for key, value in json.loads(done.stdout).items()}
+        print(f"{name:10}{found}   goal: {GOALS[name]}")
 
 
 if __name__ == "__main__":
