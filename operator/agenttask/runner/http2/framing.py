@@ -15,12 +15,15 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, StreamReset
 from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamState
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
 from agenttask.runner.http2.encoding import FieldEncoder
 from agenttask.runner.http2.settings import Http2Settings
 
 _FRAME_HEAD = 9
+_RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
+"""In which a piece of an answer is no breach of protocol."""
 _SMALL_TABLE = 4096
 _MAX_TABLE = 1 << 16
 
@@ -75,6 +78,10 @@ class Framing(H2Connection):
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if not (isinstance(frame, DataFrame) and frame.data) and not self._allow():
             raise TooManyControlFrames("too many frames without content")
+        if isinstance(frame, DataFrame) and (stream := self.streams.get(frame.stream_id)) and stream.state_machine.state in _RECEIVING:
+            answer, events = self._receive_data_frame(frame)  # `h2` does the same, but draws each frame first, for a log that is off
+            self._prepare_for_sending(answer)
+            return events
         return super()._receive_frame(frame)
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
