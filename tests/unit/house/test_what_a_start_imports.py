@@ -8,8 +8,8 @@ import pytest
 HEAVY = ("aiohttp", "anthropic", "h2", "jsonschema", "multiprocessing", "openai", "opentelemetry", "torch", "transformers")
 
 
-@pytest.mark.parametrize("modules", ["agenttask.runner.bootstrap", "agenttask_llm, agenttask_models, agenttask_threading"])
-def test_neither_the_runner_nor_its_plugins_for_models_import_what_few_tasks_need(modules: str) -> None:
+@pytest.mark.parametrize("modules", ["agenttask.runner.bootstrap", "agenttask_llm, agenttask_models, agenttask_steps, agenttask_threading"])
+def test_neither_the_runner_nor_its_plugins_import_what_few_tasks_need(modules: str) -> None:
     program = f"import sys, {modules}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
