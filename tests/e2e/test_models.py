@@ -32,6 +32,7 @@ def models() -> list[dict[str, Any]]:
     secure = {"client": "openai", "endpoint": "https://secure-llm:8443/v1", "model": "secure"}
     smollm2 = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
     return [
+        model("plain", {"client": "scripted", "model": "echo"}),  # the examples have an `echo` of their own
         model("priced", {"client": "openai", "endpoint": "http://llm:8080/ok/v1", "model": "scripted", "prices": prices}),
         model("down", {**failing, "circuitBreaker": breaker, "fallback": ["priced"]}),
         model("secure", {**secure, "caBundle": {"configMapKeyRef": {"name": "test-ca", "key": "ca.pem"}}}),
@@ -44,8 +45,8 @@ def models() -> list[dict[str, Any]]:
 TASKS: dict[str, dict[str, Any]] = {
     "opinions": {
         "steps": [
-            {"name": "ask", "chat": {"models": ["remote", "answers-401", "echo"], "prompt": "yes or no?"}},
-            chat("verdict", "echo", "{{ steps.ask.json['answers-401'].error.reason }}"),
+            {"name": "ask", "chat": {"models": ["remote", "answers-401", "plain"], "prompt": "yes or no?"}},
+            chat("verdict", "plain", "{{ steps.ask.json['answers-401'].error.reason }}"),
         ],
         "output": "{{ steps.ask.text }}\n{{ steps.verdict.text }}",
     },
@@ -104,9 +105,9 @@ def test_of_several_models_one_may_fail(ended: dict[str, dict[str, Any]]) -> Non
     status = ended["opinions"]
     assert status["phase"] == "Succeeded", status
     answers, verdict = status["output"].rsplit("\n", 1)
-    assert " ".join(answers.split()) == "## remote echo: yes or no? (key of 9 characters) ## echo yes or no?"
+    assert " ".join(answers.split()) == "## remote echo: yes or no? (key of 9 characters) ## plain yes or no?"
     assert verdict == "ModelRejected"
-    assert status["models"] == "remote, answers-401, echo"
+    assert status["models"] == "remote, answers-401, plain"
 
 
 def test_an_answer_of_the_wrong_shape_is_put_right_once(ended: dict[str, dict[str, Any]]) -> None:
