@@ -61,7 +61,9 @@ async def watch(
         while True:
             with ExitStack() as stack:
                 try:
-                    runs = [taking_over(run, before) for run in prepare(stack)]
+                    prepared = prepare(stack)
+                    inputs = {run.name: fingerprint(run) for run in prepared}  # as they are now: they may change while steps read them
+                    runs = [taking_over(run, before, inputs[run.name]) for run in prepared]
                 except InvalidFile as error:
                     for problem in error.problems:
                         say(problem)
@@ -73,7 +75,7 @@ async def watch(
                     if interrupted:
                         together.stop(STOPPED if stopped.done() else _CHANGED)
                     outcomes = await work
-                    before = {run.name: _remembered(run) for run in runs}
+                    before = {run.name: _remembered(run, inputs[run.name]) for run in runs}
                     if not interrupted:
                         show(runs, outcomes)
             if not (stopped.done() or changed.done()):
@@ -121,7 +123,7 @@ async def file_changes(files: Sequence[Path], folders: Sequence[Path], stopping:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def taking_over(run: LocalRun, before: Mapping[str, Before]) -> LocalRun:
+def taking_over(run: LocalRun, before: Mapping[str, Before], inputs: str) -> LocalRun:
     """The run with a checkpoint of the steps that are as they were."""
     last, store = before.get(run.name), MemoryStore()
     if last is not None and last.store.content is not None:
@@ -130,7 +132,7 @@ def taking_over(run: LocalRun, before: Mapping[str, Before]) -> LocalRun:
         same = unchanged_steps(
             last.document,
             run.local.document,
-            inputs_changed=fingerprint(run) != last.inputs,
+            inputs_changed=inputs != last.inputs,
             secrets_changed={step for step, name in secrets if last.secrets.get((step, name)) != secrets[step, name]},
         )
         kept = msgspec.structs.replace(
@@ -145,9 +147,9 @@ def taking_over(run: LocalRun, before: Mapping[str, Before]) -> LocalRun:
     return msgspec.structs.replace(run, station=station, settings=settings)
 
 
-def _remembered(run: LocalRun) -> Before:
+def _remembered(run: LocalRun, inputs: str) -> Before:
     assert isinstance(run.station.checkpoint, MemoryStore)
-    return Before(document=run.local.document, inputs=fingerprint(run), secrets=secrets_of(run), store=run.station.checkpoint)
+    return Before(document=run.local.document, inputs=inputs, secrets=secrets_of(run), store=run.station.checkpoint)
 
 
 def secrets_of(run: LocalRun) -> dict[tuple[str, str], str]:

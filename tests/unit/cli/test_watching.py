@@ -203,3 +203,25 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
     kept = Path(rest.decode().splitlines()[-1].removeprefix("workspace: "))
     assert (kept / "n.txt").read_text() == "second"
     shutil.rmtree(kept)
+
+
+async def test_an_input_that_changes_while_steps_run_counts_as_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    class WithInput(Desk):
+        def _write(self, steps: Any) -> None:
+            (folder / "a.md").write_text("x" * (1 + len(self.edits)))
+            inputs = [{"name": "docs", "configMap": {"name": "docs"}}]
+            (self.folder / "t.yaml").write_text(yaml.safe_dump_all([of_kind("AgentTask", "t", steps=steps, inputs=inputs), MODEL]))
+
+        def prepare(self, stack: ExitStack) -> Any:
+            found = plugins()
+            checked = check(read_files([self.folder / "t.yaml"]), packaged_schemas(), step_kinds=found.step_kinds.names)
+            options = RunOptions(workspace=self.folder / "ws", inputs={"docs": folder})
+            return prepared_runs(checked, options, found, {}, os.environ, stack)
+
+    first = echo("a", "one", model="m")
+    desk = WithInput(tmp_path, [first, echo("b", "", seconds=3600)], [first, echo("b", "{{ steps.a.text }}")])
+    await desk.work(at_once=True)
+    assert (desk.outputs, desk.calls) == ([["x: one"]], [1])  # `a` read what is there no more
