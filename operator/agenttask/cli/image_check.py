@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from agenttask.api.constants import CONTAINER, POD_UID, SCRATCH_PATH, WORKSPACE_PATH
+from agenttask.domain.restricted import CONTAINER_SECURITY
 
 TOOLS: Final = ("docker", "podman", "nerdctl", "kubectl")
 COMMAND: Final = ("agenttask-runner", "--check")
@@ -103,13 +104,7 @@ def pod(image: str, name: str) -> dict[str, Any]:
         "env": [{"name": "HOME", "value": SCRATCH_PATH}, {"name": "TMPDIR", "value": SCRATCH_PATH}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE_PATH}, {"name": "scratch", "mountPath": SCRATCH_PATH}],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(CONTAINER_SECURITY),
     }
     return {
         "apiVersion": "v1",

@@ -22,6 +22,7 @@ from agenttask.domain.deadlines import backstop_seconds
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import SeenTask
+from agenttask.domain.restricted import CONTAINER_SECURITY
 from agenttask.domain.secret_uses import secret_uses
 
 COMMAND: Final = "agenttask-runner"
@@ -138,13 +139,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
                 "workingDir": c.WORKSPACE_PATH,
                 "terminationMessagePath": c.TERMINATION_PATH,
                 "terminationMessagePolicy": "File",
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "readOnlyRootFilesystem": True,
-                    "runAsNonRoot": True,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
+                "securityContext": dict(CONTAINER_SECURITY),
             }
         ],
     }
