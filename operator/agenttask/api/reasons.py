@@ -13,13 +13,15 @@ class Phase(StrEnum):
     QUEUED = "Queued"
     STARTING = "Starting"
     RUNNING = "Running"
+    SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    CANCELLED = "Cancelled"
 
     @property
     def terminal(self) -> bool:
         """Whether the task has ended; a terminal phase never changes."""
-        return self in (Phase.SUCCEEDED, Phase.FAILED)
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
 
 
 class StepPhase(StrEnum):
@@ -37,6 +39,7 @@ class ConditionType(StrEnum):
 
     ACCEPTED = "Accepted"
     POD_READY = "PodReady"
+    SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
 
@@ -51,6 +54,14 @@ class Reason(StrEnum):
     WAITING_FOR_DEVICE = "WaitingForDevice"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL = "ImagePull"
+    UNKNOWN_QUEUE = "UnknownQueue"
+    QUEUE_PAUSED = "QueuePaused"
+    QUEUE_FULL = "QueueFull"
+    MODEL_BREAKER_OPEN = "ModelBreakerOpen"
+    MODEL_FULL = "ModelFull"
+    SCHEDULING_GATED = "SchedulingGated"
+    BACKING_OFF = "BackingOff"
+    SUSPENDED = "Suspended"
     # on the way
     ACCEPTED = "Accepted"
     POD_STARTING = "PodStarting"
@@ -74,6 +85,9 @@ class Reason(StrEnum):
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     RUNNER_CRASHED = "RunnerCrashed"
     LOST = "Lost"
+    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
+    INFRASTRUCTURE_LIMIT_EXCEEDED = "InfrastructureLimitExceeded"
+    CANCELLED_BY_USER = "CancelledByUser"
 
     def describe(self) -> str:
         """The sentence that documents this reason."""
@@ -87,6 +101,14 @@ WAITING_REASONS: tuple[Reason, ...] = (
     Reason.WAITING_FOR_DEVICE,
     Reason.UNSCHEDULABLE,
     Reason.IMAGE_PULL,
+    Reason.UNKNOWN_QUEUE,
+    Reason.QUEUE_PAUSED,
+    Reason.QUEUE_FULL,
+    Reason.MODEL_BREAKER_OPEN,
+    Reason.MODEL_FULL,
+    Reason.SCHEDULING_GATED,
+    Reason.BACKING_OFF,
+    Reason.SUSPENDED,
 )
 TERMINAL_REASONS: tuple[Reason, ...] = tuple(Reason)[tuple(Reason).index(Reason.SUCCEEDED) :]
 
@@ -97,6 +119,14 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.WAITING_FOR_DEVICE: "The device strategy finds none of the wished classes on the nodes right now.",
     Reason.UNSCHEDULABLE: "The scheduler or a quota finds no room for the pod; the message is theirs.",
     Reason.IMAGE_PULL: "The node cannot pull the pod's image yet; the message is the kubelet's.",
+    Reason.UNKNOWN_QUEUE: "`spec.queue` names an AgentQueue that the namespace does not have; apply it and the task goes on.",
+    Reason.QUEUE_PAUSED: "The task's AgentQueue has `paused: true`.",
+    Reason.QUEUE_FULL: "The queue, its share of a class, or the installation runs as many tasks as it may; the message has the limit.",
+    Reason.MODEL_BREAKER_OPEN: "Runners report that a model's endpoint fails; no new task is sent against it until its breaker closes.",
+    Reason.MODEL_FULL: "As many tasks as the limits of an AgentModel can serve run against it; the message has the numbers.",
+    Reason.SCHEDULING_GATED: "The pod waits for whoever removes its scheduling gates, such as Kueue.",
+    Reason.BACKING_OFF: "An attempt ended badly and the next one starts at `status.nextAttemptTime`; the message says how it ended.",
+    Reason.SUSPENDED: "`spec.suspend` is true: there is no pod until it is false again.",
     Reason.ACCEPTED: "The task was validated.",
     Reason.POD_STARTING: "The pod exists and its container does not run yet.",
     Reason.POD_RUNNING: "The steps are running in the pod.",
@@ -118,4 +148,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.OUTPUT_TOO_LARGE: "The output, or what a step hands on, is larger than its channel holds; nothing is cut silently.",
     Reason.RUNNER_CRASHED: "The runner ended without a report; see the pod's log.",
     Reason.LOST: "The pod was deleted, evicted, or its node went away before it reported.",
+    Reason.BACKOFF_LIMIT_EXCEEDED: "The task failed once more after all of `retry.limit`; the message has the last failure.",
+    Reason.INFRASTRUCTURE_LIMIT_EXCEEDED: "The cluster ended more attempts than `maxInfrastructureRestarts`; the message has the last.",
+    Reason.CANCELLED_BY_USER: "`spec.cancel` was set, and the task had not ended by itself before.",
 }

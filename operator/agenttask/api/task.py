@@ -1,13 +1,18 @@
 """AgentTask as types: what a user writes, and the status that the controller writes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from agenttask.api.meta import Condition, ObjectMeta
 from agenttask.api.reasons import Phase, StepPhase
-from agenttask.api.steps import EnvVar, PluginName, Quantity, ResourceName, Seconds, Step, StepName, Template, Wire
+from agenttask.api.steps import EnvVar, PluginName, Priority, Quantity, ResourceName, Seconds, Step, StepName, Template, Wire
+
+Counted = Annotated[int, Meta(ge=0, le=1000)]
+LabelKey = Annotated[str, Meta(min_length=1, max_length=317)]
+ControllerName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-zA-Z0-9/_.-]+$", max_length=63)]
+"""A domain and a path, as `kueue.x-k8s.io/multikueue`."""
 
 
 class ConfigMapSource(Wire, frozen=True, kw_only=True):
@@ -31,9 +36,19 @@ class Input(Wire, frozen=True, kw_only=True):
 
 
 class Workspace(Wire, frozen=True, kw_only=True):
-    """Where steps write: an emptyDir at /workspace."""
+    """Where steps write, at /workspace: an emptyDir that goes with the pod, or a claim that outlives it."""
 
     size_limit: Quantity = "1Gi"
+    """Of the emptyDir."""
+    persistent_volume_claim: PersistentVolumeClaimSource | None = None
+
+
+class Gpu(Wire, frozen=True, kw_only=True):
+    """What a task needs of a class with GPUs."""
+
+    count: Annotated[int, Meta(ge=1, le=64)] = 1
+    memory: Quantity | None = None
+    """Of each."""
 
 
 class Device(Wire, frozen=True, kw_only=True):
@@ -41,12 +56,33 @@ class Device(Wire, frozen=True, kw_only=True):
 
     strategy: PluginName = "auto"
     classes: Annotated[tuple[StepName, ...], Meta(max_length=16)] = ()
+    gpu: Gpu | None = None
+    fallback_after_seconds: Seconds = 60
+    """How long a pod may be unschedulable before the next class is tried."""
+
+
+class Backoff(Wire, frozen=True, kw_only=True):
+    """Pause before the next attempt: `initialSeconds * factor^(n-1)`, at most `maxSeconds`, and up to a tenth more."""
+
+    initial_seconds: Seconds = 5
+    factor: Annotated[int, Meta(ge=1, le=10)] = 2
+    max_seconds: Seconds = 300
+
+
+class TaskRetry(Wire, frozen=True, kw_only=True):
+    """Further attempts: after failures of the task's own, and, counted apart, after what the cluster did to its pod."""
+
+    limit: Annotated[int, Meta(ge=0, le=100)] = 0
+    backoff: Backoff = Backoff()
+    max_infrastructure_restarts: Counted = 10
 
 
 class Execution(Wire, frozen=True, kw_only=True):
     """How the runner works; what is set here wins over the pod's environment."""
 
     threading: PluginName = "async"
+    at_most_once: bool = False
+    """An attempt of unknown fate is never run again."""
     max_concurrent_steps: Annotated[int, Meta(ge=1, le=64)] = 10
     """Steps and items of `forEach` at once, in all."""
     max_concurrent_by_kind: Annotated[dict[str, Annotated[int, Meta(ge=1, le=64)]], Meta(max_length=16)] = {}
@@ -72,13 +108,62 @@ class Resources(Wire, frozen=True, kw_only=True):
     limits: ResourceList = ResourceList()
 
 
+class PullSecret(Wire, frozen=True, kw_only=True):
+    """A Secret of type dockerconfigjson in the task's namespace, which the installation must allow."""
+
+    name: ResourceName
+
+
+class EmptyDirSource(Wire, frozen=True, kw_only=True):
+    """Room that goes with the pod."""
+
+    size_limit: Quantity = "1Gi"
+
+
+class SecretSource(Wire, frozen=True, kw_only=True):
+    """A Secret in the task's namespace, which the installation must allow; each key becomes a file."""
+
+    secret_name: ResourceName
+
+
+class PodVolume(Wire, frozen=True, kw_only=True):
+    """Files for the task's commands; exactly one source. ConfigMaps and Secrets are read-only."""
+
+    name: StepName
+    mount_path: Annotated[str, Meta(pattern=r"^/[^:]*$", min_length=2, max_length=255)]
+    read_only: bool = False
+    """Of a claim."""
+    empty_dir: EmptyDirSource | None = None
+    persistent_volume_claim: PersistentVolumeClaimSource | None = None
+    config_map: ConfigMapSource | None = None
+    secret: SecretSource | None = None
+
+
+class Toleration(Wire, frozen=True, kw_only=True):
+    """v1.Toleration; the installation lists those that tasks may have."""
+
+    key: Annotated[str, Meta(max_length=317)] = ""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: Annotated[str, Meta(max_length=63)] = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    toleration_seconds: Annotated[int, Meta(ge=0, le=604800)] | None = None
+
+
 class PodOptions(Wire, frozen=True, kw_only=True):
     """What a task may say of its pod: an allow-list, not a pod template."""
 
     image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+    image_pull_secrets: Annotated[tuple[PullSecret, ...], Meta(max_length=8)] = ()
     resources: Resources = Resources()
     env: Annotated[tuple[EnvVar, ...], Meta(max_length=64)] = ()
+    labels: Annotated[dict[str, Annotated[str, Meta(max_length=63)]], Meta(max_length=32)] = {}
+    annotations: Annotated[dict[str, Annotated[str, Meta(max_length=4096)]], Meta(max_length=32)] = {}
+    volumes: Annotated[tuple[PodVolume, ...], Meta(max_length=16)] = ()
     node_selector: Annotated[dict[str, Annotated[str, Meta(max_length=63)]], Meta(max_length=32)] = {}
+    tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
+    priority_class_name: ResourceName | None = None
+    runtime_class_name: ResourceName | None = None
+    service_account_name: ResourceName | None = None
 
 
 class AgentTaskSpec(Wire, frozen=True, kw_only=True):
@@ -88,14 +173,23 @@ class AgentTaskSpec(Wire, frozen=True, kw_only=True):
     inputs: Annotated[tuple[Input, ...], Meta(max_length=32)] = ()
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
     output: Template | None = None
+    queue: StepName = "default"
+    priority: Priority = 0
+    suspend: bool = False
+    cancel: bool = False
+    managed_by: ControllerName | None = None
+    """Another controller's task: this one leaves it alone."""
     workspace: Workspace = Workspace()
     device: Device = Device()
     execution: Execution = Execution()
     pod: PodOptions = PodOptions()
+    retry: TaskRetry = TaskRetry()
     pending_deadline_seconds: Seconds = 3600
     soft_deadline_seconds: Seconds | None = None
     """Of running: then no step starts, what runs may end until the active deadline, and the attempt ends `SoftDeadlineReached`."""
     active_deadline_seconds: Seconds = 3600
+    """Of running, summed over all attempts."""
+    ttl_seconds_after_finished: Annotated[int, Meta(ge=0, le=31_536_000)] | None = None
 
 
 class Observed(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -142,6 +236,14 @@ class UsageStatus(Observed, frozen=True, kw_only=True):
     """By the models' prices, as `0.0123 USD`; several currencies are joined by ` + `."""
 
 
+class OutputRef(Observed, frozen=True, kw_only=True):
+    """Where an output lies that is too large for the status."""
+
+    kind: str = ""
+    name: str = ""
+    key: str = ""
+
+
 class AgentTaskStatus(Observed, frozen=True, kw_only=True):
     """Where the task stands; the conditions are the truth, `phase` is derived from them."""
 
@@ -151,6 +253,16 @@ class AgentTaskStatus(Observed, frozen=True, kw_only=True):
     message: str | None = None
     conditions: tuple[Condition, ...] = ()
     attempt: int = 0
+    """The number of the last pod."""
+    ended_attempts: int = 0
+    """How many attempts are over; the next pod has the number after it."""
+    failures: int = 0
+    infrastructure_restarts: int = 0
+    active_seconds: int = 0
+    """Of ended attempts together, rounded up."""
+    next_attempt_time: str | None = None
+    """Until then the task backs off."""
+    queue_position: int | None = None
     pod_name: str | None = None
     node_name: str | None = None
     device: DeviceStatus | None = None
@@ -158,6 +270,7 @@ class AgentTaskStatus(Observed, frozen=True, kw_only=True):
     models: str | None = None
     steps: tuple[StepStatus, ...] = ()
     output: str | None = None
+    output_ref: OutputRef | None = None
     usage: UsageStatus | None = None
     trace_id: str | None = msgspec.field(name="traceID", default=None)
     start_time: str | None = None

@@ -137,6 +137,8 @@ def differences(crd: dict[str, Any], wanted: dict[str, Any], path: str, compared
         left, right = crd.get(key), wanted.get(key)
         if key in ("required", "enum"):
             left, right = sorted(left or []), sorted(right or [])
+        if key == "default" and left in (False, 0):
+            left = None  # said for the reader's sake, and for rules and columns; the type's own is the same
         if left != right:
             found.append(f"{path}: {key} is {left!r} in the CRD and {right!r} in the type")
     ours, theirs = crd.get("properties", {}), wanted.get("properties", {})

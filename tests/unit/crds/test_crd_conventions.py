@@ -25,6 +25,7 @@ ORDERED = {
     "spec.steps[].embed.texts",
     "spec.steps[].embed.paths",
     "spec.device.classes",
+    "spec.pod.tolerations",
     "spec.fallback",
     "status.device.considered",
 }
@@ -58,7 +59,15 @@ def test_only_types_that_the_api_conventions_allow(path: str, node: dict[str, An
     assert kind_of(node) in ("object", "array", "string", "integer", "boolean", "int-or-string"), f"{path}: a float"
 
 
-BOOLEANS = {"spec.steps[].continueOnError", "spec.steps[].chat.requireAll"}
+BOOLEANS = {
+    "spec.steps[].continueOnError",
+    "spec.steps[].chat.requireAll",
+    "spec.suspend",
+    "spec.cancel",
+    "spec.execution.atMostOnce",
+    "spec.pod.volumes[].readOnly",
+}
+MUTABLE = {"priority", "suspend", "cancel"}
 
 
 @pytest.mark.parametrize(("path", "node"), [each for each in EVERY_NODE if kind_of(each.values[1]) == "boolean"])
@@ -121,8 +130,8 @@ def test_every_spec_field_has_its_immutability_rule() -> None:
     }
     assert rules == {
         name: f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-        for name in spec["properties"]
-    }
+        for name in spec["properties"].keys() - MUTABLE
+    } | {"cancel": "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)"}
 
 
 def test_the_final_phases_in_the_rule_are_the_terminal_ones() -> None:
@@ -148,6 +157,6 @@ def test_printer_columns_show_one_scalar_each() -> None:
     version = load(constants.TASK_PLURAL)["spec"]["versions"][0]
     columns = version["additionalPrinterColumns"]
     assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Reason", "Progress", "Device", "Attempt", "Age"]
-    assert [c["name"] for c in columns if c.get("priority") == 1] == ["Models", "Tokens", "Cost", "Node", "Trace"]
+    assert [c["name"] for c in columns if c.get("priority") == 1] == ["Queue", "Priority", "Models", "Tokens", "Cost", "Node", "Trace"]
     scalars = {f".{path}" for path, node in nodes(schema(load(constants.TASK_PLURAL))) if kind_of(node) in ("string", "integer")}
     assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}

@@ -31,7 +31,7 @@ def _drop_field(spec: dict[str, Any]) -> None:
 
 
 def _add_field(spec: dict[str, Any]) -> None:
-    spec["properties"]["device"]["properties"]["gpu"] = {"type": "object"}
+    spec["properties"]["device"]["properties"]["tpu"] = {"type": "object"}
 
 
 def _other_default(spec: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ def _yes_or_no(spec: dict[str, Any]) -> None:
     ("spoil", "path"),
     [
         pytest.param(_drop_field, "spec.steps[].chat.system: in the type only", id="missing field"),
-        pytest.param(_add_field, "spec.device.gpu: in the CRD only", id="extra field"),
+        pytest.param(_add_field, "spec.device.tpu: in the CRD only", id="extra field"),
         pytest.param(_other_default, "spec.execution.maxConcurrentSteps: default is 11", id="default"),
         pytest.param(_no_struct_default, "spec.workspace: default is None", id="default of a struct"),
         pytest.param(_other_bound, "spec.steps: maxItems is 65", id="bound"),
