@@ -12,6 +12,8 @@ TASK_KIND: Final = "AgentTask"
 TASK_PLURAL: Final = "agenttasks"
 MODEL_KIND: Final = "AgentModel"
 MODEL_PLURAL: Final = "agentmodels"
+RECORD_KIND: Final = "AgentTaskRecord"
+RECORD_PLURAL: Final = "agenttaskrecords"
 
 LABEL_TASK_UID: Final = f"{GROUP}/task-uid"
 LABEL_TASK_NAME: Final = f"{GROUP}/task-name"
@@ -41,12 +43,16 @@ ENV_CREDENTIAL_PREFIX: Final = "AGENTTASK_CREDENTIAL_"
 """One variable a model credential, by secretKeyRef; the runner strips them before anything else starts."""
 ENV_SECRET_PREFIX: Final = "AGENTTASK_SECRET_"  # noqa: S105 - a name, no secret
 """One variable for each `exec.env[].secretKeyRef`; stripped too, and handed only to the step that names it."""
+ENV_GATEWAY_TOKEN: Final = "AGENTTASK_GATEWAY_TOKEN"  # noqa: S105 - a name, no secret
+"""The attempt's token for the gateway; stripped like a credential."""
 ENV_TRACEPARENT: Final = "TRACEPARENT"
 
 MAX_DOCUMENT_BYTES: Final = 200 * 1024
 """Annotations of an object may hold 256 KiB in all (Kubernetes API); the rest is for others."""
 MAX_REPORT_BYTES: Final = 4096
 """The kubelet keeps this much of a termination message."""
+MAX_STATUS_OUTPUT_BYTES: Final = 16 * 1024
+"""A larger output stays in the AgentTaskRecord, and the status names it."""
 MAX_RENDERED_BYTES: Final = 1 << 20
 """Rendering a template stops here (DESIGN.md §3)."""
 MAX_STEP_TEXT_BYTES: Final = 1 << 20

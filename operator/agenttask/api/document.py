@@ -74,6 +74,13 @@ class Policy(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     """Whether weights may be downloaded from a hub."""
 
 
+class GatewayDocument(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where the runner reaches the controller (api/gateway.py): `https://host:port`, and the PEM of the CA that signed for it."""
+
+    url: str
+    ca: str
+
+
 class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one attempt is to do."""
 
@@ -85,6 +92,8 @@ class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     secrets: tuple[SecretVariable, ...] = ()
     device: DeviceDocument = DeviceDocument()
     policy: Policy = Policy()
+    gateway: GatewayDocument | None = None
+    """None: the output has to fit the termination message, and no attempt goes on from another."""
 
 
 class _Envelope(Struct):

@@ -75,10 +75,11 @@ class Report(
         "usage": "u",
         "error": "e",
         "output": "o",
+        "output_stored": "k",
     },
     omit_defaults=True,
 ):
-    """The state of one attempt; `done` is set once, in the last report, and then `error` or `output` stands for good."""
+    """The state of one attempt; `done` is set once, in the last report, and then `error`, `output` or `output_stored` stands for good."""
 
     version: int = REPORT_VERSION
     attempt: int = 1
@@ -89,6 +90,8 @@ class Report(
     usage: UsageReport = UsageReport()
     error: ErrorReport | None = None
     output: str | None = None
+    output_stored: bool = False
+    """The output was handed to the gateway instead."""
 
 
 class ReportTooLarge(ValueError):
