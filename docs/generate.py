@@ -1,4 +1,4 @@
-"""Writes docs/reference/: the fields of both kinds, phases and reasons, the chart's values, spans, each from its only source.
+"""Writes docs/reference/: the fields of all kinds, phases and reasons, the chart's values, spans, each from its only source.
 
 Run it after changing a CRD, api/reasons.py, telemetry/names.py or the chart's values; a test compares what is committed with what it makes.
 With `--check` it writes nothing and exits 1 when a file is not current.
@@ -21,6 +21,7 @@ REFERENCE = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "agenttask-operator"
 NOTICE = "<!-- Made by docs/generate.py; do not edit. -->"
 NO_DEFAULT = object()
+_EVERY_OBJECT = ("apiVersion", "kind", "metadata")
 _PIPE = re.compile(r"(?<!\\)\|")
 """A pipe of a template would end its cell."""
 
@@ -30,6 +31,7 @@ def pages() -> dict[str, str]:
     return {
         "agenttask.md": kind_page("AgentTask", "agenttasks"),
         "agentmodel.md": kind_page("AgentModel", "agentmodels"),
+        "agenttaskrecord.md": kind_page("AgentTaskRecord", "agenttaskrecords"),
         "reasons.md": reasons_page(),
         "chart-values.md": values_page(),
         "spans.md": spans_page(),
@@ -43,8 +45,16 @@ def kind_page(kind: str, plural: str) -> str:
     names = crd["spec"]["names"]
     schema = version["schema"]["openAPIV3Schema"]
     known_as = f"`{crd['spec']['group']}/{version['name']}`, short name `{names['shortNames'][0]}`, category `{names['categories'][0]}`."
-    on_a_cluster = f"The same on a cluster: `kubectl explain {names['singular']}.spec --recursive`."
+    plain = "spec" not in schema["properties"]
+    explained = names["singular"] if plain else f"{names['singular']}.spec"
+    on_a_cluster = f"The same on a cluster: `kubectl explain {explained} --recursive`."
     lines = [f"# {kind}", "", schema["description"], "", f"{known_as} {on_a_cluster}"]
+    if plain:
+        data = {"properties": {name: node for name, node in schema["properties"].items() if name not in _EVERY_OBJECT}} | {
+            "required": schema["required"]
+        }
+        rows = [_field_row(path, each, required=required) for path, each, required in _fields(data)]
+        lines += ["", "## Fields", "", *_table(("Field", "Type", "Default", "Meaning"), rows)]
     for part in ("spec", "status"):
         if part in schema["properties"]:
             node = schema["properties"][part]

@@ -6,6 +6,10 @@
 - apiGroups: [agenttask.dev]
   resources: [agenttasks/status]
   verbs: [patch]
+# What attempts hand on; they go with their task, by owner reference.
+- apiGroups: [agenttask.dev]
+  resources: [agenttaskrecords]
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]

@@ -51,6 +51,7 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
         (["agenttasks", "agentmodels"], ["get", "list", "watch"]),
         (["agenttasks/status"], ["patch"]),
+        (["agenttaskrecords"], ["get", "create", "patch"]),
         (["pods"], ["get", "list", "watch", "create", "delete"]),
         (["configmaps", "persistentvolumeclaims"], ["list", "watch"]),
     ]
@@ -99,9 +100,9 @@ def test_the_kinds_join_the_roles_of_the_cluster(render: Any) -> None:
     }
     read, write = ["get", "list", "watch"], ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     assert roles == {
-        "admin": {"agentmodels": write, "agenttasks": write},
+        "admin": {"agentmodels": write, "agenttaskrecords": ["delete", "deletecollection"], "agenttasks": write},
         "edit": {"agenttasks": write},
-        "view": {"agentmodels": read, "agenttasks": read},
+        "view": {"agentmodels": read, "agenttaskrecords": read, "agenttasks": read},
     }
 
 

@@ -1,4 +1,4 @@
-"""What every schema node and both CRDs keep to: described, bounded, no floats, list types that suit immutability."""
+"""What every schema node and every CRD keeps to: described, bounded, no floats, list types that suit immutability."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from agenttask.api import constants
 from agenttask.api.reasons import ConditionType, Phase, StepPhase
 from agenttask.api.steps import STEP_KINDS
 
-PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL)
+PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL, constants.RECORD_PLURAL)
 EVERY_NODE = [
     pytest.param(path, node, id=f"{plural}:{path or '.'}")
     for plural in PLURALS
@@ -90,6 +90,7 @@ def test_names_and_group_are_those_of_the_constants(plural: str) -> None:
     kind, short = {
         constants.TASK_PLURAL: (constants.TASK_KIND, "at"),
         constants.MODEL_PLURAL: (constants.MODEL_KIND, "atm"),
+        constants.RECORD_PLURAL: (constants.RECORD_KIND, "atr"),
     }[plural]
     assert crd["metadata"]["name"] == f"{plural}.{constants.GROUP}"
     assert (crd["spec"]["group"], crd["spec"]["scope"]) == (constants.GROUP, "Namespaced")
@@ -97,15 +98,24 @@ def test_names_and_group_are_those_of_the_constants(plural: str) -> None:
     assert [version["name"] for version in crd["spec"]["versions"]] == [constants.VERSION]
 
 
-def test_the_folder_holds_these_two_and_nothing_else() -> None:
+def test_the_folder_holds_these_and_nothing_else() -> None:
     assert sorted(path.stem for path in CRDS.iterdir()) == sorted(PLURALS)
 
 
 def test_only_tasks_have_a_status() -> None:
-    task, model = (load(plural)["spec"]["versions"][0] for plural in PLURALS)
-    assert task["subresources"] == {"status": {}}
-    assert "subresources" not in model
-    assert "status" not in schema(load(constants.MODEL_PLURAL))["properties"]
+    for plural in PLURALS:
+        has_status = plural == constants.TASK_PLURAL
+        assert load(plural)["spec"]["versions"][0].get("subresources") == ({"status": {}} if has_status else None)
+        assert ("status" in schema(load(plural))["properties"]) == has_status
+
+
+def test_a_record_names_one_task_for_good_and_its_attempt_never_falls() -> None:
+    rules = {rule["fieldPath"]: rule["rule"] for rule in schema(load(constants.RECORD_PLURAL))["x-kubernetes-validations"]}
+    assert rules == {
+        ".task": "self.task == oldSelf.task",
+        ".taskUID": "self.taskUID == oldSelf.taskUID",
+        ".attempt": "self.attempt >= oldSelf.attempt",
+    }
 
 
 def test_enums_are_those_of_the_reasons_module() -> None:

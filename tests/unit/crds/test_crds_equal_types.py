@@ -8,10 +8,12 @@ import pytest
 from tests.unit.crds.schema_walk import COMPARED, SHAPE, differences, load, of_type, schema
 
 from agenttask.api.model import AgentModelSpec
+from agenttask.api.record import AgentTaskRecord
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
 
 TASK = load("agenttasks")
 MODEL = load("agentmodels")
+RECORD = load("agenttaskrecords")
 
 
 def test_the_task_spec_equals_its_type() -> None:
@@ -20,6 +22,15 @@ def test_the_task_spec_equals_its_type() -> None:
 
 def test_the_model_spec_equals_its_type() -> None:
     assert differences(schema(MODEL, "spec"), of_type(AgentModelSpec), "spec") == []
+
+
+def test_the_record_equals_its_type() -> None:
+    crd, wanted = copy.deepcopy(schema(RECORD)), of_type(AgentTaskRecord)
+    for name in ("apiVersion", "kind", "metadata"):  # every object has them
+        del crd["properties"][name]
+        wanted["properties"].pop(name, None)
+    wanted["required"].remove("metadata")
+    assert differences(crd, wanted, "") == []
 
 
 def test_the_task_status_has_the_shape_of_its_type() -> None:
