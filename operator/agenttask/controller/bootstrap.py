@@ -11,6 +11,7 @@ from agenttask.api.constants import LABEL_MANAGED_BY, MANAGED_BY
 from agenttask.controller import kopf_app, kube_paths, probes
 from agenttask.controller.acceptance import names_of
 from agenttask.controller.admission import CLAIM, CONFIG_MAP, DEVICES, Gate, Key
+from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.login import Connection, find_credentials
@@ -18,15 +19,17 @@ from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.program import Controller
-from agenttask.controller.reconcile import Reconciler, World
+from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.reflector import Reflector
 from agenttask.controller.settings import Settings
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache
 from agenttask.controller.tracing import observed
+from agenttask.controller.view import View
 from agenttask.controller.wakeups import Wakeups
 from agenttask.controller.wire import Node, PartialObject, Pod
 from agenttask.controller.workqueue import WorkQueue
+from agenttask.controller.world import World
 from agenttask.plugin.registry import Plugins, load
 
 FREED_WAKES = 32
@@ -77,12 +80,22 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     )
     names = names_of(plugins, settings.plugins.extra)
     strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
+    pods = AttemptPods(pods=world.pods, writer=client, installation=settings, clock=time.time)
+    view = View(
+        world=world,
+        pods=pods,
+        installation=settings,
+        names=names,
+        gate=Gate(settings, names, strategies),
+        observer=observer,
+        node_lost_seconds=settings.node_lost_seconds,
+    )
     reconciler = Reconciler(
         world=world,
         writer=client,
         installation=settings,
-        names=names,
-        gate=Gate(settings, names, strategies),
+        view=view,
+        pods=pods,
         observer=observer,
         pace=Pace(settings.waiting_writes_per_second),
         clock=time.time,

@@ -18,8 +18,12 @@ class TaskObserver(Protocol):
         """Plain variables for the attempt's pod; `verify` lets pass TRACEPARENT, TRACESTATE and `OTEL_*`."""
         ...
 
+    def attempt_ended(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
+        """The status was written that ends an attempt, and after it the task goes on."""
+        ...
+
     def task_finished(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
-        """The status that ends the task was written."""
+        """The status that ends the task, and its last attempt, was written."""
         ...
 
 
@@ -33,6 +37,9 @@ class NoObserver:
     def environment_for(self, task: SeenTask, attempt: int, pod_name: str) -> Mapping[str, str]:  # noqa: ARG002
         """Nothing to add."""
         return {}
+
+    def attempt_ended(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
+        """Nobody wants to know."""
 
     def task_finished(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
         """Nobody wants to know."""

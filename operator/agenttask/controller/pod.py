@@ -101,7 +101,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
     image = installation.image_for(spec.pod.image, device, list(request.models.values()))
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": backstop_seconds(spec),
+        "activeDeadlineSeconds": backstop_seconds(request.task, spec),
         "terminationGracePeriodSeconds": c.POD_GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

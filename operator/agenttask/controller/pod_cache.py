@@ -19,7 +19,8 @@ class PodCache:
 
     def __init__(self, *, inventory: Inventory, is_open: Callable[[str], bool], wake: Callable[[str], None]) -> None:
         self._pods: dict[tuple[str, str], Pod] = {}
-        self._gone: dict[str, Pod] = {}
+        self._gone: dict[str, dict[str, Pod]] = {}
+        """By task and name."""
         self._expected: dict[tuple[str, str], float] = {}
         self._inventory, self._is_open, self._wake = inventory, is_open, wake
 
@@ -38,7 +39,7 @@ class PodCache:
         else:
             self._pods.pop(key, None)
             if self._is_open(owner):
-                self._gone[owner] = pod
+                self._gone.setdefault(owner, {})[pod.metadata.name] = pod
         self._inventory.pod_changed(pod, gone=new is None)
         self._wake(owner)
 
@@ -60,7 +61,7 @@ class PodCache:
         self._expected.pop((owner, name), None)
         pod = self._pods.pop((owner, name), None)
         if pod is not None:
-            self._gone[owner] = pod
+            self._gone.setdefault(owner, {})[name] = pod
             self._inventory.pod_changed(pod, gone=True)
 
     def get(self, owner: str, name: str) -> SeenPod | None:
@@ -68,9 +69,16 @@ class PodCache:
         pod = self._pods.get((owner, name))
         if pod is not None:
             return project(pod)
-        gone = self._gone.get(owner)
-        return project(gone, gone=True) if gone is not None and gone.metadata.name == name else None
+        gone = self._gone.get(owner, {}).get(name)
+        return project(gone, gone=True) if gone is not None else None
 
-    def forget(self, owner: str) -> None:
-        """The task is final or gone: nobody will ask for the last words of its pod."""
+    def forget(self, owner: str, name: str) -> None:
+        """The attempt is over: nobody will ask for the last words of its pod."""
+        left = self._gone.get(owner, {})
+        left.pop(name, None)
+        if not left:
+            self._gone.pop(owner, None)
+
+    def forget_task(self, owner: str) -> None:
+        """The task is final or gone."""
         self._gone.pop(owner, None)

@@ -9,11 +9,11 @@ from agenttask.controller.drivers import Reconcile, drive_many
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.kube_errors import KubeError
 from agenttask.controller.probes import STALE_SECONDS
-from agenttask.controller.reconcile import World
 from agenttask.controller.reflector import Reflector
 from agenttask.controller.sweep import Sweeper, load_models
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.workqueue import WorkQueue
+from agenttask.controller.world import World
 
 logger: Final = logging.getLogger(__name__)
 NODES_SECONDS: Final = 10.0

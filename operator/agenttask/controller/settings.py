@@ -14,6 +14,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from agenttask.controller.installation import Installation, Section
+from agenttask.domain.deadlines import NODE_LOST_SECONDS
 from agenttask.domain.nearest import did_you_mean, listed
 
 ENV_PREFIX: Final = "AGENTTASK_CONTROLLER_"
@@ -44,6 +45,8 @@ class Settings(Installation, frozen=True, kw_only=True):
     namespaces: tuple[Annotated[str, Meta(min_length=1, max_length=63)], ...] = ()
     nodes: bool = True
     """Whether nodes may be read; without, free devices are unknown."""
+    node_lost_seconds: Annotated[int, Meta(ge=1, le=86400)] = NODE_LOST_SECONDS
+    """How long after its grace a pod may stay Terminating before its node counts as lost and the next attempt may start."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 8
     waiting_writes_per_second: Annotated[int, Meta(ge=1, le=1000)] = 5
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 8080

@@ -16,6 +16,7 @@ from agenttask.api.reasons import Phase, Reason
 from agenttask.api.report import Report
 from agenttask.api.task import AgentTaskStatus
 from agenttask.controller.observer import NoObserver, TaskObserver
+from agenttask.domain import attempts
 from agenttask.domain.moment import GRAIN, parse
 from agenttask.domain.observation import SeenPod, SeenTask
 from agenttask.domain.outcome import report_of
@@ -37,6 +38,7 @@ _NOT_THE_TASKS_FAULT = frozenset(
         Reason.POD_REJECTED,
         Reason.RUNNER_CRASHED,
         Reason.LOST,
+        Reason.INFRASTRUCTURE_LIMIT_EXCEEDED,
     }
 )
 
@@ -75,6 +77,11 @@ class Tracing:
             RESOURCE_ATTRIBUTES: encode_resource({str(name): value for name, value in resource.items()}),
         }
 
+    def attempt_ended(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
+        """Send the spans of an attempt after which another one follows."""
+        if pod is not None:
+            self._sink.emit(attempt_spans(task, pod, status.message, sampled=self._sink.sampled(ids.trace_id(task.uid))))
+
     def task_finished(self, task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None) -> None:
         """The status that ends the task was written: send its spans."""
         self._sink.emit(task_spans(task, status, pod, sampled=self._sink.sampled(ids.trace_id(task.uid))))
@@ -84,7 +91,7 @@ class Tracing:
 
 
 def task_spans(task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None, *, sampled: bool = True) -> list[FinishedSpan]:
-    """The spans of an ended task, root first; each lies within its parent."""
+    """The spans of an ended task and of its last attempt, root first; each lies within its parent."""
     created = parse(task.metadata.creation_timestamp)
     completed = parse(status.completion_time)
     if created is None or completed is None:
@@ -92,32 +99,44 @@ def task_spans(task: SeenTask, status: AgentTaskStatus, pod: SeenPod | None, *, 
     report = report_of(pod) if pod is not None else None
     pod_end = completed if pod is None else _end(pod, report, completed)
     end = max(created, completed, pod_end)
-    error = status.reason if status.phase is Phase.FAILED else None
+    error = status.reason if status.phase in (Phase.FAILED, Phase.CANCELLED) else None
+    root = FinishedSpan(
+        name=names.TASK_SPAN,
+        ref=ids.span_ref(task.uid, 0, names.TASK_ID, sampled=sampled),
+        kind=SpanKind.SERVER,
+        start=_nanoseconds(created),
+        end=_nanoseconds(end),
+        attributes=_task_attributes(task, status),
+        error=error,
+    )
+    return [root, *_attempt_spans(task, pod, root.ref, end, pod_end, error)]
+
+
+def attempt_spans(task: SeenTask, pod: SeenPod, error: str | None, *, sampled: bool = True) -> list[FinishedSpan]:
+    """The spans of an ended attempt of a task that goes on: queue and pod."""
+    end = _end(pod, report_of(pod), pod.deletion or pod.started or pod.created or 0.0)
     root = ids.span_ref(task.uid, 0, names.TASK_ID, sampled=sampled)
-    attempt = pod.attempt if pod is not None else 1
-    pod_start = _within(created, end, pod.created if pod is not None else None, end)
-    spans = [
-        FinishedSpan(
-            name=names.TASK_SPAN,
-            ref=root,
-            kind=SpanKind.SERVER,
-            start=_nanoseconds(created),
-            end=_nanoseconds(end),
-            attributes=_task_attributes(task, status),
-            error=error,
-        ),
-        FinishedSpan(
-            name=names.QUEUE_SPAN,
-            ref=ids.span_ref(task.uid, attempt, names.QUEUE_ID, sampled=sampled),
-            parent=root,
-            start=_nanoseconds(created),
-            end=_nanoseconds(pod_start),
-            attributes={Attribute.ATTEMPT: attempt},
-        ),
-    ]
-    if pod is not None:
-        spans += _pod_spans(task.uid, pod, report, root, pod_start, _within(pod_start, end, pod_end, end), error)
-    return spans
+    return _attempt_spans(task, pod, root, end, end, error)
+
+
+def _attempt_spans(task: SeenTask, pod: SeenPod | None, root: SpanRef, end: float, pod_end: float, error: str | None) -> list[FinishedSpan]:
+    """From where the task waited for this attempt to where its pod ended."""
+    attempt = pod.attempt if pod is not None else attempts.current(task)
+    created = parse(task.metadata.creation_timestamp) or end
+    waited = max(created, parse(task.status.next_attempt_time) or created) if attempt > 1 else created
+    began = _within(created, end, waited, created)
+    pod_start = _within(began, end, pod.created if pod is not None else None, end)
+    queue = FinishedSpan(
+        name=names.QUEUE_SPAN,
+        ref=ids.span_ref(task.uid, attempt, names.QUEUE_ID, sampled=root.sampled),
+        parent=root,
+        start=_nanoseconds(began),
+        end=_nanoseconds(pod_start),
+        attributes={Attribute.ATTEMPT: attempt},
+    )
+    if pod is None:
+        return [queue]
+    return [queue, *_pod_spans(task.uid, pod, report_of(pod), root, pod_start, _within(pod_start, end, pod_end, end), error)]
 
 
 def _pod_spans(

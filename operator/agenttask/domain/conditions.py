@@ -36,13 +36,22 @@ def holds(conditions: Iterable[Condition], kind: ConditionType) -> bool:
     return any(condition.type == kind and condition.status == "True" for condition in conditions)
 
 
-def phase_of(conditions: Iterable[Condition], pod_name: str | None) -> Phase:
-    """The summary: terminal conditions first, then the pod."""
+def terminal(conditions: Iterable[Condition]) -> bool:
+    """Whether the task has ended."""
     conditions = tuple(conditions)
-    if holds(conditions, ConditionType.FAILED):
-        return Phase.FAILED
-    if holds(conditions, ConditionType.COMPLETE):
+    return holds(conditions, ConditionType.FAILED) or holds(conditions, ConditionType.COMPLETE)
+
+
+def phase_of(conditions: Iterable[Condition], *, live: bool) -> Phase:
+    """The summary: terminal conditions first, then suspension, then the pod; `live` says that the attempt has one."""
+    by_type = {condition.type: condition for condition in conditions if condition.status == "True"}
+    failed = by_type.get(ConditionType.FAILED)
+    if failed is not None:
+        return Phase.CANCELLED if failed.reason == Reason.CANCELLED_BY_USER else Phase.FAILED
+    if ConditionType.COMPLETE in by_type:
         return Phase.SUCCEEDED
-    if holds(conditions, ConditionType.POD_READY):
+    if ConditionType.SUSPENDED in by_type:
+        return Phase.SUSPENDED
+    if ConditionType.POD_READY in by_type:
         return Phase.RUNNING
-    return Phase.STARTING if pod_name else Phase.QUEUED
+    return Phase.STARTING if live else Phase.QUEUED

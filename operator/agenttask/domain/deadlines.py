@@ -5,9 +5,11 @@ the moment it took the pod on, image pull included, so the pod carries both dead
 controller that is down.
 """
 
+import math
 from typing import Final
 
 from agenttask.api.errors import InvalidTask
+from agenttask.api.reasons import ConditionType
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain import moment
 from agenttask.domain.observation import SeenPod, SeenTask
@@ -15,8 +17,8 @@ from agenttask.domain.observation import SeenPod, SeenTask
 WAITING_SETTLES: Final = 2.0
 RUNNING_SETTLES: Final = 2.0
 """A task's own second, and another in which the kubelet tells the end: it looks at containers once a second."""
-NODE_LOST_SECONDS: Final = 300.0
-"""How long after its grace a pod may stay Terminating before its node counts as lost."""
+NODE_LOST_SECONDS: Final = 300
+"""How long after its grace a pod may stay Terminating before its node counts as lost, where the installation says nothing."""
 LONGEST_SLEEP: Final = 600.0
 """A timer is looked at again at least so often: the wall clock may jump."""
 
@@ -35,24 +37,49 @@ def check_deadlines(spec: AgentTaskSpec) -> None:
 
 
 def pending_ends(task: SeenTask, spec: AgentTaskSpec) -> float | None:
-    """When the task must have started."""
-    created = moment.parse(task.metadata.creation_timestamp)
-    return None if created is None else created + spec.pending_deadline_seconds
+    """When the task must have started, counted from its creation, its last back-off or its return from suspension."""
+    began = _waits_since(task)
+    return None if began is None else began + spec.pending_deadline_seconds
 
 
-def active_ends(pod: SeenPod, spec: AgentTaskSpec) -> float | None:
-    """When the container must have ended, if it has started."""
-    return None if pod.started is None else pod.started + spec.active_deadline_seconds
+def _waits_since(task: SeenTask) -> float | None:
+    status = task.status
+    resumed = [one.last_transition_time for one in status.conditions if one.type == ConditionType.SUSPENDED and one.status == "False"]
+    instants = [moment.parse(text) for text in (task.metadata.creation_timestamp, status.next_attempt_time, *resumed)]
+    return max((instant for instant in instants if instant is not None), default=None)
 
 
-def backstop_seconds(spec: AgentTaskSpec) -> int:
+def active_ends(task: SeenTask, pod: SeenPod, spec: AgentTaskSpec) -> float | None:
+    """When the container must have ended, if it has started: what earlier attempts ran is taken off."""
+    return None if pod.started is None else pod.started + active_left(task, spec)
+
+
+def active_left(task: SeenTask, spec: AgentTaskSpec) -> int:
+    """How many seconds the next attempt may run."""
+    return max(1, spec.active_deadline_seconds - task.status.active_seconds)
+
+
+def ran_seconds(pod: SeenPod, now: float) -> int:
+    """How long the container of an ended attempt ran, rounded up."""
+    if pod.started is None:
+        return 0
+    end = pod.terminated.finished if pod.terminated is not None else None
+    return max(0, math.ceil((now if end is None else end) - pod.started))
+
+
+def backstop_seconds(task: SeenTask, spec: AgentTaskSpec) -> int:
     """The pod's own `activeDeadlineSeconds`."""
-    return spec.pending_deadline_seconds + spec.active_deadline_seconds
+    return spec.pending_deadline_seconds + active_left(task, spec)
+
+
+def retry_at(task: SeenTask) -> float | None:
+    """When the next attempt may start, if the task backs off."""
+    return moment.parse(task.status.next_attempt_time)
 
 
 def waiting_settles(task: SeenTask, pod: SeenPod | None) -> float:
     """From when on a waiting reason is worth a write: most pods start before it."""
-    began = moment.parse(task.metadata.creation_timestamp) if pod is None else pod.created
+    began = _waits_since(task) if pod is None else pod.created
     return (began or 0.0) + WAITING_SETTLES + moment.GRAIN
 
 

@@ -4,22 +4,34 @@ A status is always built whole from what is seen; what the pod once told (node, 
 is gone.
 """
 
+import math
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agenttask.api.meta import Condition, ConditionStatus
-from agenttask.api.reasons import ConditionType, Reason
+from agenttask.api.reasons import ConditionType, Phase, Reason
 from agenttask.api.report import shorten
 from agenttask.api.task import AgentTaskStatus
-from agenttask.domain import moment, progress
-from agenttask.domain.conditions import phase_of, with_condition
+from agenttask.domain import deadlines, moment, progress
+from agenttask.domain.conditions import phase_of, terminal, with_condition
 from agenttask.domain.observation import Observation, SeenPod, SeenTask, Waits
 from agenttask.domain.outcome import Outcome
+from agenttask.domain.retry import Failure
 
 MAX_MESSAGE: Final = 1024
 MAX_MODELS: Final = 16384
 """Sixty-four names of AgentModels fit; what a third party's step calls its model may be any text."""
+
+
+class AttemptEnd(Struct, frozen=True, kw_only=True):
+    """How an attempt ended and what follows for the task: `failure` None counts for no limit."""
+
+    reason: Reason
+    message: str
+    outcome: Outcome | None = None
+    failure: Failure | None = None
 
 
 def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> AgentTaskStatus:
@@ -27,7 +39,8 @@ def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> Agen
     draft = _Draft(task, now)
     draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
     draft.set(ConditionType.POD_READY, "False", waits.reason, waits.message)
-    return draft.status(seen, waits.reason, waits.message)
+    status = draft.status(seen, waits.reason, waits.message, live=seen.pod is not None)
+    return msgspec.structs.replace(status, queue_position=waits.position)
 
 
 def running(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> AgentTaskStatus:
@@ -49,27 +62,83 @@ def refused(task: SeenTask, seen: Observation, reason: Reason, message: str, now
         draft.set(ConditionType.ACCEPTED, "False", reason, message)
     if draft.has(ConditionType.POD_READY):
         draft.set(ConditionType.POD_READY, "False", reason, message)
+    draft.settle(ConditionType.SUSPENDED, reason)
     draft.set(ConditionType.FAILED, "True", reason, message)
     status = draft.status(seen, reason, message)
     return msgspec.structs.replace(status, completion_time=moment.render(now))
 
 
-def finished(task: SeenTask, seen: Observation, outcome: Outcome, now: float) -> AgentTaskStatus:
-    """The attempt has ended; without retries so has the task."""
-    pod, success = seen.pod, outcome.reason is Reason.SUCCEEDED
+def finished(task: SeenTask, seen: Observation, end: AttemptEnd, now: float) -> AgentTaskStatus:
+    """The last attempt has ended, and so has the task; `end.reason` is Succeeded, CancelledByUser or why it failed."""
+    pod, success = seen.pod, end.reason is Reason.SUCCEEDED
     draft = _Draft(task, now)
     draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
-    draft.set(ConditionType.POD_READY, "False", outcome.reason, outcome.message)
-    draft.set(ConditionType.COMPLETE if success else ConditionType.FAILED, "True", outcome.reason, outcome.message)
-    steps = progress.steps_of(task.spec.steps, outcome.report, pod, ended=True, now=now) if task.spec is not None else ()
-    end = pod.terminated.finished if pod is not None and pod.terminated is not None else None
+    draft.set(ConditionType.POD_READY, "False", end.reason, end.message)
+    draft.settle(ConditionType.SUSPENDED, end.reason)
+    draft.set(ConditionType.COMPLETE if success else ConditionType.FAILED, "True", end.reason, end.message)
+    status = _after(task, draft.status(seen, end.reason, end.message), seen, end, now)
+    report = end.outcome.report if end.outcome is not None else None
+    finished_at = pod.terminated.finished if pod is not None and pod.terminated is not None else None
     return msgspec.structs.replace(
-        draft.status(seen, outcome.reason, outcome.message),
+        status,
+        progress=progress.progress_of(status.steps, succeeded=success),
+        output=report.output if success and report is not None else None,
+        completion_time=moment.render(now if finished_at is None else min(finished_at, now)),
+    )
+
+
+def between(task: SeenTask, seen: Observation, end: AttemptEnd, now: float, *, retry_at: float) -> AgentTaskStatus:
+    """An attempt has ended and another one follows."""
+    draft = _Draft(task, now)
+    draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    draft.set(ConditionType.POD_READY, "False", Reason.BACKING_OFF, end.message)
+    status = _after(task, draft.status(seen, Reason.BACKING_OFF, end.message, live=False), seen, end, now)
+    return msgspec.structs.replace(status, next_attempt_time=moment.render(math.ceil(retry_at)))
+
+
+def suspended(task: SeenTask, seen: Observation, end: AttemptEnd | None, now: float) -> AgentTaskStatus:
+    """There is no pod, and there will be none until `suspend` is taken back; `end` is that of the attempt which it stopped."""
+    draft = _Draft(task, now)
+    draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    draft.set(ConditionType.SUSPENDED, "True", Reason.SUSPENDED)
+    draft.set(ConditionType.POD_READY, "False", Reason.SUSPENDED)
+    status = draft.status(seen, Reason.SUSPENDED, Reason.SUSPENDED.describe(), live=False)
+    return status if end is None else _after(task, status, seen, end, now)
+
+
+def resumed(task: SeenTask, seen: Observation, now: float) -> AgentTaskStatus:
+    """`suspend` was taken back: the task waits in line again, from now on."""
+    draft = _Draft(task, now)
+    draft.set(ConditionType.SUSPENDED, "False", Reason.RESUMED)
+    draft.set(ConditionType.POD_READY, "False", Reason.RESUMED)
+    return draft.status(seen, Reason.RESUMED, Reason.RESUMED.describe(), live=False)
+
+
+def recorded(task: SeenTask, seen: Observation, attempt: int, now: float) -> AgentTaskStatus:
+    """An attempt is on record before its pod is made (`atMostOnce`)."""
+    draft = _Draft(task, now)
+    draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    draft.set(ConditionType.POD_READY, "False", Reason.POD_STARTING)
+    status = draft.status(seen, Reason.POD_STARTING, None)
+    return msgspec.structs.replace(status, phase=Phase.STARTING, attempt=attempt, pod_name=seen.pod_name)
+
+
+def _after(task: SeenTask, status: AgentTaskStatus, seen: Observation, end: AttemptEnd, now: float) -> AgentTaskStatus:
+    """The same status with what the ended attempt leaves: counters, steps, usage, the time that it ran."""
+    old, pod = task.status, seen.pod
+    if pod is None and old.attempt != seen.attempt:
+        return status  # cancelled before there was a pod
+    report = end.outcome.report if end.outcome is not None else None
+    steps = progress.steps_of(task.spec.steps, report, pod, ended=True, now=now) if task.spec is not None else ()
+    return msgspec.structs.replace(
+        status,
+        ended_attempts=seen.attempt,
+        failures=old.failures + (end.failure is not None and end.failure is not Failure.INFRASTRUCTURE),
+        infrastructure_restarts=old.infrastructure_restarts + (end.failure is Failure.INFRASTRUCTURE),
+        active_seconds=old.active_seconds + (deadlines.ran_seconds(pod, now) if pod is not None else 0),
         steps=steps,
-        progress=progress.progress_of(steps, succeeded=success),
-        usage=progress.usage_of(outcome.report),
-        output=outcome.report.output if success and outcome.report is not None else None,
-        completion_time=moment.render(now if end is None else min(end, now)),
+        progress=progress.progress_of(steps),
+        usage=progress.add_usage(old.usage, progress.usage_of(report)),
     )
 
 
@@ -96,22 +165,35 @@ class _Draft:
             now=self._now,
         )
 
-    def status(self, seen: Observation, reason: Reason, message: str | None) -> AgentTaskStatus:
-        """The whole status, without what only a report tells."""
+    def settle(self, kind: ConditionType, reason: Reason) -> None:
+        """Set a condition to False that is True."""
+        if any(condition.type == kind and condition.status == "True" for condition in self._conditions):
+            self.set(kind, "False", reason)
+
+    def status(self, seen: Observation, reason: Reason, message: str | None, *, live: bool = True) -> AgentTaskStatus:
+        """The whole status, without what only a report tells; `live` is False where the attempt has no pod."""
         old, pod = self._task.status, seen.pod
         pod_name = pod.name if pod is not None else old.pod_name
         started = pod.started if pod is not None else None
         return AgentTaskStatus(
             observed_generation=self._task.metadata.generation,
-            phase=phase_of(self._conditions, pod_name),
+            phase=phase_of(self._conditions, live=live and bool(pod_name)),
             reason=reason,
             message=shorten(message, MAX_MESSAGE) if message else None,
             conditions=self._conditions,
             attempt=pod.attempt if pod is not None else old.attempt,
+            ended_attempts=old.ended_attempts,
+            failures=old.failures,
+            infrastructure_restarts=old.infrastructure_restarts,
+            active_seconds=old.active_seconds,
+            next_attempt_time=old.next_attempt_time if not terminal(self._conditions) else None,
             pod_name=pod_name,
             node_name=(pod.node if pod is not None else None) or old.node_name,
             device=(pod.device if pod is not None else None) or old.device,
+            steps=old.steps,
+            progress=old.progress,
+            usage=old.usage,
             models=shorten(seen.models, MAX_MODELS) or None,
             trace_id=seen.trace_id or old.trace_id,
-            start_time=moment.render(started) if started is not None else old.start_time,
+            start_time=old.start_time or (moment.render(started) if started is not None else None),
         )

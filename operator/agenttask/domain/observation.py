@@ -95,6 +95,8 @@ class Waits(Struct, frozen=True, kw_only=True):
     reason: Reason
     message: str
     missing: tuple[tuple[str, ...], ...] = ()
+    position: int | None = None
+    """The place in the line, from 1, for those near its head."""
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
@@ -118,9 +120,16 @@ class Observation(Struct, frozen=True, kw_only=True):
     """All that `plan` decides from, besides the task and the clock."""
 
     admission: Admission
+    attempt: int = 1
+    """The current one: the first that has not ended."""
     pod: SeenPod | None = None
+    """That of the current attempt."""
     pod_name: str = ""
     """The name that this attempt's pod has or would have."""
+    unanswered: bool = False
+    """The attempt was put on record in this process, and the POST of its pod has no answer yet."""
+    node_lost_seconds: float = 300.0
+    """How long after its grace a pod may stay Terminating before its node counts as lost."""
     rejection: Rejection | None = None
     missing_input: str | None = None
     """An input that vanished after the pod was created; the kubelet waits for it without saying so in the pod."""

@@ -22,6 +22,7 @@ _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
 _TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
 SIGKILL_EXIT: Final = 137
+SIGTERM_EXIT: Final = 143
 _SIGNAL_BASE: Final = 128
 
 
@@ -108,5 +109,7 @@ def _crash(end: Terminated) -> tuple[Reason, str]:
             Reason.OUT_OF_MEMORY,
             "the runner was killed (exit code 137, SIGKILL), most often for memory; raise pod.resources.limits.memory",
         )
+    if end.exit_code == SIGTERM_EXIT:
+        return Reason.LOST, "the runner was stopped from outside (exit code 143, SIGTERM) and had no time to report"
     how = f"exit code {end.exit_code}" + (f", signal {end.exit_code - _SIGNAL_BASE}" if end.exit_code > _SIGNAL_BASE else "")
     return Reason.RUNNER_CRASHED, f"the runner ended without a final report ({how}); see the pod's log"

@@ -1,22 +1,30 @@
 """What to do about a task, decided from what is seen: no I/O, no clock; the same input gives the same plan.
 
-Order matters. A pod that has ended is taken as it ended, whatever else is wrong. A task with an attempt on record and
-no pod is Lost, and never run again in silence. A DELETE comes before the status that makes it final: a task that is
-final leaves the stream, and nobody would look after its pod.
+Order matters. A pod that has ended is taken as it ended, whatever else is wrong. An attempt on record without a pod is
+over, and its fate unknown. A DELETE comes before the status that makes a task final: it then leaves the stream, and
+nobody would look after its pod. Attempt n+1 is planned only when status says that attempt n is over.
 """
+
+from typing import Final
 
 from msgspec import Struct
 
-from agenttask.api.reasons import Reason
+from agenttask.api.reasons import ConditionType, Phase, Reason
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
-from agenttask.domain import deadlines, lifecycle, outcome, waiting
+from agenttask.domain import attempts, deadlines, lifecycle, outcome, waiting
+from agenttask.domain.conditions import holds
+from agenttask.domain.lifecycle import AttemptEnd
 from agenttask.domain.observation import Admitted, Observation, Refused, Rejection, SeenPod, SeenTask, Waits
+
+MANAGER: Final = "agenttask.dev/controller"
+"""`spec.managedBy` of the tasks that are ours, besides those that name nobody."""
 
 
 class CreatePod(Struct, frozen=True, kw_only=True):
-    """POST the pod of this attempt."""
+    """POST the pod of this attempt; a `record` is written first, and without it there is no POST."""
 
     attempt: int = 1
+    record: AgentTaskStatus | None = None
 
 
 class DeletePod(Struct, frozen=True, kw_only=True):
@@ -43,21 +51,31 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
     phase = task.status.phase
     if task.metadata.deletion_timestamp is not None or (phase is not None and phase.terminal):
         return Plan()
-    if task.spec is None:
+    spec, pod = task.spec, seen.pod
+    if spec is None:
         return _refuse(task, seen, Refused(reason=Reason.INVALID_TASK, message=task.problem), now)
-    if seen.pod is None:
-        return _without_pod(task, task.spec, seen, now)
-    if seen.pod.finished:
-        return _ended(task, task.spec, seen, seen.pod, now)
-    if seen.pod.started is not None:
-        return _running(task, task.spec, seen, seen.pod, now)
-    return _starting(task, task.spec, seen, seen.pod, now)
+    if spec.managed_by not in (None, MANAGER):
+        return Plan()
+    if pod is not None and pod.finished:
+        return _ended(task, spec, seen, pod, now)
+    if spec.cancel or spec.suspend:
+        return _stopped(task, spec, seen, now)
+    if pod is None:
+        return _without_pod(task, spec, seen, now)
+    if pod.deletion is not None:
+        return _leaving(task, spec, seen, pod, now)
+    return _running(task, spec, seen, pod, now) if pod.started is not None else _starting(task, spec, seen, pod, now)
 
 
 def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
-    if task.status.pod_name:
-        lost = outcome.Outcome(reason=Reason.LOST, message=f"pod {task.status.pod_name} is gone, and nobody saw how it ended")
-        return Plan(status=lifecycle.finished(task, seen, lost, now))
+    if holds(task.status.conditions, ConditionType.SUSPENDED):
+        return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=0.0)
+    if attempts.on_record(task, seen) and not seen.unanswered and seen.rejection is None:
+        message = f"pod {task.status.pod_name} is gone, and nobody saw how it ended"
+        return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST, message=message), now, known=False)
+    again = deadlines.retry_at(task)
+    if again is not None and now < again:
+        return Plan(requeue_after=deadlines.until(now, again))
     match seen.admission, seen.rejection:
         case Refused() as never, _:
             return _refuse(task, seen, never, now)
@@ -70,12 +88,27 @@ def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: fl
     ends = deadlines.pending_ends(task, spec)
     if ends is not None and now >= ends:
         return _too_late(task, spec, seen, _last_wait(task, seen), now)
-    return Plan(actions=(CreatePod(),))
+    record = lifecycle.recorded(task, seen, seen.attempt, now) if spec.execution.at_most_once and not seen.unanswered else None
+    return Plan(actions=(CreatePod(attempt=seen.attempt, record=record),))
+
+
+def _stopped(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
+    """Cancelled or suspended: the pod goes first, with its grace, and its end is waited for."""
+    pod = seen.pod
+    if pod is not None and pod.deletion is None:
+        return Plan(actions=(_delete(pod, "spec.cancel" if spec.cancel else "spec.suspend"),), requeue_after=deadlines.LONGEST_SLEEP)
+    if pod is not None:
+        return _leaving(task, spec, seen, pod, now)
+    if spec.cancel:
+        return Plan(status=lifecycle.finished(task, seen, attempts.cancelled(None), now))
+    if attempts.on_record(task, seen):
+        return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST), now, known=False)
+    if task.status.phase is Phase.SUSPENDED:
+        return Plan()
+    return Plan(status=lifecycle.suspended(task, seen, None, now))
 
 
 def _starting(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
-    if pod.deletion is not None:
-        return _leaving(task, spec, seen, pod, now)
     match waiting.why(pod, seen.missing_input):
         case Refused() as never:
             return _refuse(task, seen, never, now)
@@ -84,9 +117,7 @@ def _starting(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenP
 
 
 def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
-    if pod.deletion is not None:
-        return _leaving(task, spec, seen, pod, now)
-    ends = deadlines.active_ends(pod, spec)
+    ends = deadlines.active_ends(task, pod, spec)
     if ends is not None and now >= ends:
         # Its last words and its end arrive by the watch; status waits for them.
         return Plan(actions=(_delete(pod, "activeDeadlineSeconds"),), requeue_after=deadlines.LONGEST_SLEEP)
@@ -99,28 +130,45 @@ def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
 
 def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
     """The pod is being deleted: wait for its end, but not for a node that is lost."""
-    lost_at = (pod.deletion or now) + deadlines.NODE_LOST_SECONDS
+    lost_at = (pod.deletion or now) + seen.node_lost_seconds
     if now < lost_at:
         return Plan(requeue_after=deadlines.until(now, lost_at))
-    ends = deadlines.active_ends(pod, spec)
+    ends = deadlines.active_ends(task, pod, spec)
     if ends is not None and pod.deletion is not None and pod.deletion >= ends:
         reason, why = Reason.DEADLINE_EXCEEDED, outcome.too_long(spec.active_deadline_seconds)
     else:
         reason, why = Reason.LOST, f"pod {pod.name} was deleted"
-    message = f"{why}; node {pod.node or 'unknown'} has not told its end for {deadlines.NODE_LOST_SECONDS:.0f} s"
-    return Plan(status=lifecycle.finished(task, seen, outcome.Outcome(reason=reason, message=message), now))
+    message = f"{why}; node {pod.node or 'unknown'} has not told its end for {seen.node_lost_seconds:.0f} s"
+    return _over(task, spec, seen, outcome.Outcome(reason=reason, message=message), now, known=pod.started is None)
 
 
 def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
-    if pod.terminated is None and pod.started is None and (pod.deletion is not None or pod.gone):
+    removed = pod.terminated is None and pod.started is None and (pod.deletion is not None or pod.gone)
+    if removed and not spec.cancel and not spec.suspend:
         # Perhaps we deleted it and were stopped before the status: the cause is still to be seen.
         ends, why = deadlines.pending_ends(task, spec), waiting.why(pod, seen.missing_input)
         if isinstance(why, Refused):
             return _refuse(task, seen, why, now)
         if ends is not None and (pod.deletion or now) >= ends:
             return _too_late(task, spec, seen, why, now)
-    ended = outcome.of(pod, deadline=deadlines.active_ends(pod, spec), seconds=spec.active_deadline_seconds)
-    return Plan(status=lifecycle.finished(task, seen, ended, now))
+    ended = outcome.of(pod, deadline=deadlines.active_ends(task, pod, spec), seconds=spec.active_deadline_seconds)
+    return _over(task, spec, seen, ended, now, known=pod.terminated is not None or pod.started is None)
+
+
+def _over(task: SeenTask, spec: AgentTaskSpec, seen: Observation, ended: outcome.Outcome, now: float, *, known: bool) -> Plan:
+    """The attempt is over: the task ends with it, or waits for the next one."""
+    match attempts.after(task, spec, seen, ended, now, known=known):
+        case attempts.Finish(end=end):
+            return Plan(actions=_leftover(seen.pod, end), status=lifecycle.finished(task, seen, end, now))
+        case attempts.Again(end=end, at=at):
+            return Plan(status=lifecycle.between(task, seen, end, now, retry_at=at), requeue_after=deadlines.until(now, at))
+        case attempts.Pause(end=end):
+            return Plan(status=lifecycle.suspended(task, seen, end, now))
+
+
+def _leftover(pod: SeenPod | None, end: AttemptEnd) -> tuple[Action, ...]:
+    """A pod that still lives when its task ends."""
+    return (_delete(pod, end.reason),) if pod is not None and not pod.finished and pod.deletion is None else ()
 
 
 def _wait(task: SeenTask, spec: AgentTaskSpec, seen: Observation, waits: Waits, now: float, *wake: float) -> Plan:
@@ -162,7 +210,7 @@ def _delete(pod: SeenPod, why: str) -> DeletePod:
 
 
 def _if_changed(task: SeenTask, status: AgentTaskStatus) -> AgentTaskStatus | None:
-    """A state on the way is written when phase or reason is another; their messages change all the time."""
+    """A state on the way is written when phase, reason, pod or place in the line is another; messages change all the time."""
     old = task.status
-    same = (old.phase, old.reason, old.pod_name) == (status.phase, status.reason, status.pod_name)
-    return None if same else status
+    before, after = ((one.phase, one.reason, one.pod_name, one.queue_position) for one in (old, status))
+    return None if before == after else status

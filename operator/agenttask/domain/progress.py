@@ -6,6 +6,7 @@ there are, and a cost that is none is not shown: the report is written by the po
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 from agenttask.api.reasons import StepPhase
@@ -90,3 +91,23 @@ def usage_of(report: Report | None) -> UsageStatus | None:
         total_tokens=usage.input_tokens + usage.output_tokens,
         cost=usage.cost if _COST.fullmatch(usage.cost) else None,
     )
+
+
+def add_usage(before: UsageStatus | None, more: UsageStatus | None) -> UsageStatus | None:
+    """The usage of two attempts together; costs of one currency are added as decimals, those of several stand beside each other."""
+    if before is None or more is None:
+        return more if before is None else before
+    return UsageStatus(
+        calls=before.calls + more.calls,
+        input_tokens=before.input_tokens + more.input_tokens,
+        output_tokens=before.output_tokens + more.output_tokens,
+        total_tokens=before.total_tokens + more.total_tokens,
+        cost=_add_costs(before.cost, more.cost),
+    )
+
+
+def _add_costs(*costs: str | None) -> str | None:
+    sums: dict[str, Decimal] = {}
+    for amount, currency in (part.split() for cost in costs if cost for part in cost.split(" + ")):
+        sums[currency] = sums.get(currency, Decimal()) + Decimal(amount)
+    return " + ".join(f"{amount:f} {currency}" for currency, amount in sorted(sums.items())) or None

@@ -1,0 +1,107 @@
+"""The pods of attempts at the API server: looked up, created, adopted, deleted; and why one was refused.
+
+A refusal is a fact that the next look plans from. It is remembered for the attempt that it was about, and worked out
+again after a restart.
+"""
+
+import logging
+import random as randomness
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from agenttask.api.errors import AgentTaskError
+from agenttask.api.reasons import Reason
+from agenttask.controller.installation import Installation
+from agenttask.controller.kube_errors import AlreadyExists, Forbidden, Invalid, NotFound
+from agenttask.controller.kube_paths import pod_path, pods_path
+from agenttask.controller.pod import PodRequest, build
+from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.rejection import rejection_of
+from agenttask.controller.verify import verify
+from agenttask.controller.wire import Pod, owner_of
+from agenttask.controller.world import Writer
+from agenttask.domain.observation import Rejection, SeenTask
+from agenttask.domain.plan import DeletePod
+
+logger: Final = logging.getLogger(__name__)
+_decode_pod: Final = msgspec.json.Decoder(Pod).decode
+
+
+class AttemptPods:
+    """Pods by task and name; `clock` in Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        pods: PodCache,
+        writer: Writer,
+        installation: Installation,
+        clock: Callable[[], float],
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        self._pods, self._writer, self._installation = pods, writer, installation
+        self._clock, self._random = clock, random
+        self._rejections: dict[str, tuple[Rejection, int]] = {}
+        """Why a task's pod was refused, and how often in a row."""
+
+    def rejection(self, uid: str) -> Rejection | None:
+        """Why the last POST for a task was refused, if it was."""
+        known = self._rejections.get(uid)
+        return known[0] if known is not None else None
+
+    def forget(self, uid: str) -> None:
+        """The attempt is over, or the task is gone."""
+        self._rejections.pop(uid, None)
+
+    async def create(self, request: PodRequest, name: str) -> None:
+        """POST the pod; a refusal is remembered."""
+        task = request.task
+        try:
+            body = build(request, self._installation)
+            verify(body, self._installation)
+        except AgentTaskError as error:
+            self._rejections[task.uid] = (Rejection(reason=error.reason, message=str(error)), 1)
+            return
+        try:
+            answer = await self._writer.create(pods_path(task.namespace), body)
+        except AlreadyExists as taken:
+            await self._adopt(task, name, taken)
+        except (Forbidden, Invalid) as error:
+            failures = self._rejections[task.uid][1] + 1 if task.uid in self._rejections else 1
+            rejection = rejection_of(error, failures=failures, now=self._clock(), random=self._random())
+            self._rejections[task.uid] = (rejection, failures)
+            logger.warning("%s: pod refused: %s", task, error.message)
+        else:
+            self._pods.seed(_decode_pod(answer), self._clock())
+            self._rejections.pop(task.uid, None)
+            logger.info("%s: pod %s created", task, name)
+
+    async def _adopt(self, task: SeenTask, name: str, taken: AlreadyExists) -> None:
+        """The name is taken: by our own pod of an earlier try, or by a stranger's."""
+        found = await self.look_up(task, name)
+        if found is None:
+            raise taken  # it went just now; the watch will tell how it ended, so look again later
+        if owner_of(found) != task.uid:
+            message = f"a pod {name} exists and is not this task's; delete it and create the task anew"
+            self._rejections[task.uid] = (Rejection(reason=Reason.POD_REJECTED, message=message), 1)
+
+    async def look_up(self, task: SeenTask, name: str) -> Pod | None:
+        """Ask the API server for the pod of this name, and take it in if it is the task's."""
+        try:
+            pod = _decode_pod(await self._writer.get(pod_path(task.namespace, name)))
+        except NotFound:
+            self._pods.lose(task.uid, name)
+            return None
+        if owner_of(pod) == task.uid:
+            self._pods.seed(pod, self._clock())
+        return pod
+
+    async def delete(self, task: SeenTask, action: DeletePod) -> None:
+        """DELETE the pod, if it is still that one."""
+        try:
+            await self._writer.delete(pod_path(task.namespace, action.name), uid=action.uid)
+        except NotFound:
+            return
+        logger.info("%s: pod %s deleted (%s)", task, action.name, action.why)
