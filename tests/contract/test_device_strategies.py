@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agenttask.api.errors import DeviceUnavailable
+from agenttask.api.task import Gpu
 from agenttask.plugin.device import Choice, DeviceClass, DeviceRequest, DeviceStrategy, Stock
 from agenttask_devices import agenttask_device_strategies
 
@@ -32,13 +33,17 @@ def verdict(stock: Stock) -> str:
 COUNTS = st.none() | st.integers(0, 3)
 STOCKS = st.lists(
     st.builds(
-        lambda index, kind, free, resources: Stock(
-            class_=DeviceClass(name=f"c{index}", kind=kind, resources=resources), free=free, total=None if free is None else free + 1
+        lambda index, kind, free, resources, cost, memory: Stock(
+            class_=DeviceClass(name=f"c{index}", kind=kind, resources=resources, cost=cost, gpu_memory=memory),
+            free=free,
+            total=None if free is None else free + 1,
         ),
         st.integers(0, 5),
         st.sampled_from(["cpu", "cuda", "remote"]),
         COUNTS,
         st.sampled_from([{}, {NVIDIA: 1}, {NVIDIA: 2, "x": 1}]),
+        st.sampled_from([None, 0, 7, "0.25"]),
+        st.sampled_from([None, 0, "5Gi", "80G"]),
     ),
     min_size=1,
     max_size=5,
@@ -47,13 +52,13 @@ STOCKS = st.lists(
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-@given(stocks=STOCKS, data=st.data())
-def test_every_wished_class_is_ranked_once_with_a_sentence(name: str, stocks: list[Stock], data: st.DataObject):
+@given(stocks=STOCKS, gpu=st.sampled_from([None, Gpu(), Gpu(count=4, memory="10Gi")]), data=st.data())
+def test_every_wished_class_is_ranked_once_with_a_sentence(name: str, stocks: list[Stock], gpu: Gpu | None, data: st.DataObject):
     strategy: DeviceStrategy = STRATEGIES[name]()
     names = [stock.class_.name for stock in stocks]
     wished = tuple(data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True)))
     try:
-        choices = strategy.rank(DeviceRequest(classes=wished), stocks)
+        choices = strategy.rank(DeviceRequest(classes=wished, gpu=gpu), stocks)
     except DeviceUnavailable:
         return
     assert sorted(choice.class_ for choice in choices) == sorted(wished)
@@ -111,3 +116,44 @@ def test_a_verdict_reads_as_a_sentence(stock: Stock, sentence: str):
 def test_a_class_of_another_kind_is_passed_over_with_the_reason():
     choices = STRATEGIES["cpu"]().rank(DeviceRequest(classes=("gpu", "cpu")), [gpus(4, 4), Stock(class_=CPU)])
     assert choices[-1].verdict == "is of kind cuda; strategy cpu takes only cpu"
+
+
+# ---- the built-in strategies that compare classes
+
+MIG = DeviceClass(name="mig", kind="cuda", resources={"nvidia.com/mig-1g.5gb": 1}, gpu_memory="5Gi", cost="0.4")
+A100 = DeviceClass(name="a100", kind="cuda", resources={NVIDIA: 1}, gpu_memory="80Gi", cost=3)
+PAIR = DeviceClass(name="pair", kind="cuda", resources={NVIDIA: 2}, gpu_memory="40Gi", cost="2.5")
+AMD = DeviceClass(name="amd", kind="cuda", resources={"amd.com/gpu": 1})
+FREE = DeviceClass(name="cpu", cost=0)
+
+
+def order(strategy: str, *classes: DeviceClass, gpu: Gpu | None = None) -> list[str]:
+    request = DeviceRequest(classes=tuple(one.name for one in classes), gpu=gpu)
+    return [choice.class_ for choice in STRATEGIES[strategy]().rank(request, [Stock(class_=one, free=1, total=1) for one in classes])]
+
+
+def test_smallest_takes_no_gpu_where_none_is_asked_for_and_calls_nobody_before_all_else():
+    assert order("smallest", REMOTE, A100, MIG, CPU) == ["cpu", "mig", "a100", "api"]
+
+
+def test_smallest_takes_the_least_gpu_that_is_enough():
+    assert order("smallest", AMD, PAIR, A100, CPU, MIG, gpu=Gpu(memory="4Gi")) == ["mig", "a100", "pair", "amd", "cpu"]
+
+
+def test_smallest_keeps_the_order_of_wish_among_equals():
+    other = DeviceClass(name="other", kind="cuda", resources={NVIDIA: 1})
+    assert order("smallest", other, AMD) == ["other", "amd"]
+    assert order("smallest", AMD, other) == ["amd", "other"]
+
+
+def test_cheapest_takes_the_lowest_cost_and_what_has_none_last():
+    assert order("cheapest", AMD, A100, PAIR, REMOTE, MIG, FREE) == ["cpu", "mig", "pair", "a100", "amd", "api"]
+
+
+def test_cheapest_says_the_cost():
+    stocks = [gpus(0, 4), Stock(class_=MIG, free=1, total=7)]
+    choices = STRATEGIES["cheapest"]().rank(DeviceRequest(classes=("gpu", "mig")), stocks)
+    assert [choice.verdict for choice in choices] == [
+        "cost 0.4; 1 of 7 nvidia.com/mig-1g.5gb free",
+        "cost unknown; all 4 nvidia.com/gpu in use",
+    ]

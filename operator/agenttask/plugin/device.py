@@ -7,7 +7,8 @@ torch sees. A strategy is pure: no I/O, no clock.
 from collections.abc import Callable
 
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, DeviceStrategy, Stock
+from agenttask.domain.quantity import amount
 
-__all__ = ["Choice", "DeviceClass", "DeviceRequest", "DeviceStrategy", "DeviceStrategyFactory", "Stock"]
+__all__ = ["Choice", "DeviceClass", "DeviceRequest", "DeviceStrategy", "DeviceStrategyFactory", "Stock", "amount"]
 
 DeviceStrategyFactory = Callable[[], DeviceStrategy]

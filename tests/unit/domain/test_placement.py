@@ -7,7 +7,7 @@ import pytest
 
 from agenttask.api.errors import DeviceUnavailable
 from agenttask.api.reasons import Reason
-from agenttask.api.task import Verdict
+from agenttask.api.task import Gpu, Verdict
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
 from agenttask.domain.placement import Placement, place
 
@@ -108,3 +108,68 @@ def test_a_broken_strategy_is_a_typed_error_that_names_it(answer: Callable[[Devi
 
 def test_a_verdict_is_cut_to_its_bound():
     assert len(place(("cpu",), ranked(("cpu", True, "x" * 9999)), INVENTORY).considered[0].verdict) == 256
+
+
+# ---- classes that are out of the question
+
+AUTO = Answers(lambda request: [Choice(class_=name, usable=True, verdict="here I am") for name in request.classes])
+SMALL = DeviceClass(name="mig", kind="cuda", resources={"nvidia.com/mig-1g.5gb": 1}, gpu_memory="5Gi")
+
+
+def test_a_class_that_is_out_is_never_taken_whatever_the_strategy_says():
+    placement = place(("gpu", "cpu"), AUTO, INVENTORY, out={"gpu": "unschedulable for 60 s: 0/1 nodes are available"})
+
+    assert placement.chosen == CPU
+    assert placement.considered[0] == Verdict(class_="gpu", verdict="unschedulable for 60 s: 0/1 nodes are available")
+    assert placement.reason == "gpu: unschedulable for 60 s: 0/1 nodes are available; cpu: here I am"
+
+
+def test_a_strategy_sees_no_stock_of_a_class_that_is_out():
+    shown: list[Stock] = []
+
+    class Looks:
+        def rank(self, request: DeviceRequest, inventory: Any) -> Any:
+            shown.extend(inventory)
+            return []
+
+    place((), Looks(), (Stock(class_=GPU), Stock(class_=CPU)), out={"gpu": "no"})
+
+    assert shown == [Stock(class_=GPU, free=0, total=0), Stock(class_=CPU)]
+
+
+def test_a_task_waits_where_all_classes_are_out_for_now():
+    assert place(("cpu",), AUTO, INVENTORY, out={"cpu": "not now"}).waiting is Reason.WAITING_FOR_DEVICE
+
+
+def test_a_task_that_no_class_can_ever_serve_does_not_wait():
+    with pytest.raises(DeviceUnavailable) as caught:
+        place(("mig",), AUTO, (Stock(class_=SMALL),), gpu=Gpu(memory="24Gi"))
+
+    assert str(caught.value) == "no class can serve the task: mig: has 5Gi a GPU, device.gpu.memory is 24Gi"
+
+
+def test_a_class_that_is_too_small_is_passed_over_and_the_task_waits_for_another():
+    stocks = (Stock(class_=SMALL, free=7, total=7), Stock(class_=GPU, free=0, total=4))
+
+    class Auto:
+        def rank(self, request: DeviceRequest, inventory: Any) -> Any:
+            return [Choice(class_=one.class_.name, usable=one.free > 0, verdict=f"{one.free} free") for one in inventory]
+
+    placement = place((), Auto(), stocks, gpu=Gpu(memory="24Gi"))
+
+    assert (placement.waiting, placement.reason) == (
+        Reason.WAITING_FOR_DEVICE,
+        "mig: has 5Gi a GPU, device.gpu.memory is 24Gi; gpu: 0 free",
+    )
+
+
+def test_the_strategy_is_told_of_the_wished_gpus():
+    told: list[DeviceRequest] = []
+
+    def answer(request: DeviceRequest) -> Any:
+        told.append(request)
+        return [Choice(class_="gpu", usable=True, verdict="yes")]
+
+    place(("gpu",), Answers(answer), INVENTORY, gpu=Gpu(count=1))
+
+    assert told == [DeviceRequest(classes=("gpu",), gpu=Gpu(count=1))]
