@@ -150,6 +150,18 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def bounded(report: Report) -> Report:
+    """The report with messages and counts within their bounds."""
+    steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
+    error = report.error
+    if error is not None:
+        error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
+    used = report.usage
+    calls, read, written = (min(count, MOST_COUNTED) for count in (used.calls, used.input_tokens, used.output_tokens))
+    usage = UsageReport(calls, read, written, shorten(used.cost, COST_CHARACTERS))
+    return msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
+
+
 def _payload(report: Report) -> bytes:
     """JSON without the defaults that a reader fills in at the end of an array: every byte is one that the output may have."""
     plain = msgspec.to_builtins(report)
@@ -160,15 +172,8 @@ def _payload(report: Report) -> bytes:
 
 
 def _shorten(report: Report) -> Report:
-    """Messages and counts within their bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
-    steps = tuple(msgspec.structs.replace(step, message=shorten(step.message, STEP_MESSAGE_CHARACTERS)) for step in report.steps)
-    error = report.error
-    if error is not None:
-        error = msgspec.structs.replace(error, message=shorten(error.message, ERROR_MESSAGE_CHARACTERS))
-    used = report.usage
-    calls, read, written = (min(count, MOST_COUNTED) for count in (used.calls, used.input_tokens, used.output_tokens))
-    usage = UsageReport(calls, read, written, shorten(used.cost, COST_CHARACTERS))
-    short = msgspec.structs.replace(report, steps=steps, usage=usage, error=error)
+    """Within bounds; where the whole would not fit, step messages are dropped first, then tries and items."""
+    short = bounded(report)
     for dropped in ({"message": ""}, {"tries": 0, "items_ended": 0, "items": 0}):
         if PREFIX_BYTES + len(_payload(short)) <= MAX_REPORT_BYTES:
             break

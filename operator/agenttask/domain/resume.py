@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from agenttask.api.checkpoint import KeptItem, KeptStep
 from agenttask.api.steps import Step
+from agenttask.api.task import Workspace
 from agenttask.domain.graph import StepGraph
 
 
@@ -25,6 +26,11 @@ class ResumePlan(Struct, frozen=True, kw_only=True):
     """Finished items of unfinished steps, by step and item."""
     restore: bool
     """Whether kept files are to be put into the workspace."""
+
+
+def outlives_pod(workspace: Workspace) -> bool:
+    """Whether the next attempt finds what this one leaves in its workspace: on a claim, not in an emptyDir."""
+    return workspace.persistent_volume_claim is not None
 
 
 def changes_files(step: Step) -> bool:

@@ -23,6 +23,7 @@ from agenttask.api.constants import DOCUMENT_PATH, INPUTS_PATH, SCRATCH_PATH, TE
 from agenttask.api.document import TaskDocument, decode
 from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, UnknownPlugin
 from agenttask.api.report import ErrorReport, Report
+from agenttask.domain.resume import outlives_pod
 from agenttask.plugin.registry import Plugins, load
 from agenttask.runner.cgroup import cpu_count, memory_limit
 from agenttask.runner.checkpoint_store import FileStore
@@ -38,13 +39,14 @@ from agenttask.runner.observer import Observer, Observers
 from agenttask.runner.places import places
 from agenttask.runner.resources import ResourceMonitor, ResourceObserver
 from agenttask.runner.run import Station, TaskRun
-from agenttask.runner.settings import read_settings
+from agenttask.runner.settings import RunnerSettings, read_settings
 from agenttask.runner.stop import EXIT_STOPPED, Stop, leave_at_once
 from agenttask.runner.termination import TerminationFile
 from agenttask.runner.usage_probe import UsageProbe
 from agenttask.telemetry.setup import configure
 
 if TYPE_CHECKING:
+    from agenttask.runner.gateway.link import GatewayAccess
     from agenttask.runner.tracing import Tracing
     from agenttask.telemetry.pipeline import Telemetry
 
@@ -108,12 +110,14 @@ def _run(
         raw = _read(paths.document)
         document = decode(raw)
         settings = read_settings(document.spec, environ, cpus=cpu_count(), memory_bytes=memory_limit())
+        settings = msgspec.structs.replace(settings, workspace_kept=settings.workspace_kept or outlives_pod(document.spec.workspace))
         environ.update(dict.fromkeys(_TENSOR_THREADS, str(settings.torch_threads)))  # read when numpy or torch is imported
         plugins = _plugins()
     except AgentTaskError as error:
         log.line("task", f"refused with {error.reason}: {error}")
         channel.write(Report(attempt=_attempt(raw), started=_now(), done=True, error=ErrorReport(reason=error.reason, message=str(error))))
         return EXIT_BROKEN
+    gateway = _gateway(document, credentials, settings, log)
     telemetry = configure(environ, service="agenttask-runner", version=version("agenttask"))
     tracing = None if telemetry is None else _tracing(telemetry, environ)
     observers: list[Observer] = [log] if tracing is None else [log, tracing]
@@ -129,6 +133,7 @@ def _run(
         channel=channel,
         log=log.line,
         checkpoint=None if paths.checkpoint is None else FileStore(paths.checkpoint),
+        gateway=gateway,
         version=version("agenttask"),
         http_traces=() if tracing is None else (tracing.http_trace(),),
         step_environment=dict if tracing is None else tracing.step_environment,
@@ -181,6 +186,26 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidTask("", f"the task document {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _gateway(document: TaskDocument, credentials: Credentials, settings: RunnerSettings, log: Log) -> "GatewayAccess | None":
+    """None where there is none, or it cannot be used: then the task runs as it can without."""
+    if document.gateway is None:
+        return None
+    from agenttask.runner.gateway.errors import GatewayRefused
+    from agenttask.runner.gateway.link import GatewayAccess
+
+    try:
+        return GatewayAccess.of(
+            document.gateway,
+            credentials.gateway_token,
+            attempt=document.attempt,
+            grace_seconds=settings.grace_seconds,
+            log=log.line,
+        )
+    except GatewayRefused as error:
+        log.line("gateway", f"not used: {error}")
+        return None
 
 
 def _tracing(telemetry: "Telemetry", environ: Mapping[str, str]) -> "Tracing":

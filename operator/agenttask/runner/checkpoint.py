@@ -16,7 +16,7 @@ from agenttask.plugin.step import StepOutput
 from agenttask.runner import kept_files
 from agenttask.runner.checkpoint_shelf import Head, Shelf
 from agenttask.runner.checkpoint_store import CheckpointStore, CheckpointUnavailable
-from agenttask.runner.checkpoint_writer import PAUSE_SECONDS, CheckpointWriter
+from agenttask.runner.checkpoint_writer import CheckpointWriter, Pace
 from agenttask.runner.keeping import TakenOver
 from agenttask.runner.kept_output import unkept
 from agenttask.runner.places import Places
@@ -38,7 +38,7 @@ class Checkpointing:
         if writer is not None and earlier is not None:
             steps = list(plan.taken.values())
             items = [item for step in plan.items.values() for item in step.values()]
-            writer.add(lambda shelf: shelf.seed(steps, items))
+            writer.seed(lambda shelf: shelf.seed(steps, items))
 
     async def take_over(self, index: int) -> TakenOver | None:
         """The step's end in an earlier attempt, its kept files put back; None: it has to run.
@@ -95,6 +95,16 @@ class Checkpointing:
         if self._writer is not None:
             self._writer.hurry()
 
+    async def succeeded(self) -> None:
+        """The task has succeeded: no attempt goes on from here."""
+        if self._writer is not None:
+            await self._writer.succeeded()
+
+    async def shrink(self, limit: int) -> None:
+        """Save it within so many bytes: what else is kept needs the room."""
+        if self._writer is not None:
+            await self._writer.shrink(limit)
+
     async def aclose(self) -> None:
         """Save the last."""
         if self._writer is not None:
@@ -118,14 +128,18 @@ async def open_checkpoint(
     runner: str,
     workspace_kept: bool,
     log: Callable[[str, str], None],
-    pause_seconds: float = PAUSE_SECONDS,
+    pace: Pace = Pace(),  # noqa: B008  # frozen
+    elapsed: float = 0.0,
 ) -> Checkpointing:
-    """The run's checkpoint; one that is refused or cannot be read is told in the log, and the task starts from the beginning."""
+    """The run's checkpoint; one that is refused or cannot be read is told in the log, and the task starts from the beginning.
+
+    `elapsed` are the seconds since the run's start.
+    """
     if store is None:
         return Checkpointing(document, places, _NOTHING, earlier=None, writer=None)
     spec = format_.spec_digest(document.spec)
     head = Head(version=CHECKPOINT_VERSION, task=document.task.uid, spec=spec, runner=runner, attempt=document.attempt)
-    writer = CheckpointWriter(Shelf(head, document.spec.steps, log=log), store, log=log, pause_seconds=pause_seconds)
+    writer = CheckpointWriter(Shelf(head, document.spec.steps, log=log), store, log=log, pace=pace, elapsed=elapsed)
     try:
         earlier = await _load(store, task=document.task.uid, spec=spec)
     except (CheckpointRefused, CheckpointUnavailable) as error:

@@ -117,6 +117,12 @@ class Shelf:
         items = [Raw(piece) for (_, index), piece in self._pieces.items() if index is not None]
         return _encode(_Sheet(**head, steps=steps, items=items))
 
+    def shrink(self, limit: int) -> bytes:
+        """The checkpoint within fewer bytes, as far as there is anything to leave out; the limit stays."""
+        self._limit = limit
+        self._keep_to_limit()
+        return self.document()
+
     def _faithful(self, output: StepOutput) -> Raw:
         """The output's JSON, from which it comes back as it is: no NaN made null, no key made a string."""
         if (size := _characters(output)) > self._limit:
@@ -144,6 +150,9 @@ class Shelf:
             rank = _CHEAP.get(self._kinds.get(name, ""), _DEAR)
             order = (1, -len(piece)) if index is None else (0, -index)
             heapq.heappush(self._droppable, (rank, *order, name, len(piece)))
+        self._keep_to_limit()
+
+    def _keep_to_limit(self) -> None:
         while self._size > self._limit and self._droppable:
             self._drop_first()
 

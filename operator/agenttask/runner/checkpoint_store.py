@@ -17,6 +17,10 @@ class CheckpointUnavailable(Exception):
     """The store cannot be read or written now; the message says why."""
 
 
+class CheckpointTooLarge(CheckpointUnavailable):
+    """The store has no room for as much; less of it may fit."""
+
+
 class CheckpointStore(Protocol):
     """Keeps one checkpoint of one task. Neither method blocks the loop; `save` is never called twice at once."""
 
@@ -33,6 +37,7 @@ class CheckpointStore(Protocol):
 
         Raises:
             CheckpointUnavailable: it cannot be written.
+            CheckpointTooLarge: it would fit if it were smaller.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The models of one task: a client each, made when a step first asks, and closed at the end.
 
-Around a plugin's client stand, from outside: observation, fallback, circuit breaker, retry, limits. Breakers and limits
-are the process's (`llm/endpoints.py`), everything else is the task's.
+Around a plugin's client stand, from outside: observation, fallback, circuit breaker, retry, limits, and in a pod a meter. Breakers
+and limits are the process's (`llm/endpoints.py`), everything else is the task's.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Self
+
+from msgspec import Struct
 
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import InvalidTask
@@ -29,6 +31,7 @@ from agenttask.runner.llm.breaking import BreakerClient
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.llm.falling_back import Fallback, FallbackClient
 from agenttask.runner.llm.limiting import LimitedClient
+from agenttask.runner.llm.metering import Meter, MeteredClient
 from agenttask.runner.llm.pricing import Bill, PricedClient
 from agenttask.runner.llm.retrying import RetryingClient
 from agenttask.runner.llm.stopwatch import Stopwatch
@@ -36,8 +39,17 @@ from agenttask.runner.llm.stream import closing
 from agenttask.runner.observer import Observer, Operation
 
 
+class ModelUse(Struct, frozen=True, kw_only=True):
+    """What became of the calls of one AgentModel; `breaker_open_seconds` are those from now on."""
+
+    name: str
+    calls: int
+    seconds: float
+    breaker_open_seconds: float
+
+
 class Models:
-    """Clients by the AgentModel's name."""
+    """Clients by the AgentModel's name; `shared`: their limits come from elsewhere too (`share`), and their calls are metered."""
 
     def __init__(
         self,
@@ -50,8 +62,11 @@ class Models:
         log: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
+        shared: bool = False,
     ) -> None:
         self._documents = {document.name: document for document in documents}
+        self._shared = shared
+        self._meters: dict[str, Meter] = {}
         self._factory = factory
         self._context = context
         self._observer = observer
@@ -73,6 +88,24 @@ class Models:
     def cost_text(self) -> str:
         """What the calls cost so far, as `0.0123 USD`; '' where no model has prices."""
         return self._bill.text
+
+    @property
+    def use(self) -> tuple[ModelUse, ...]:
+        """Of the models that were asked, in the order of their first call; only where they are shared."""
+        return tuple(
+            ModelUse(
+                name=name,
+                calls=meter.calls,
+                seconds=meter.seconds,
+                breaker_open_seconds=self._endpoints.breaker(self._documents[name]).open_seconds,
+            )
+            for name, meter in self._meters.items()
+        )
+
+    def share(self, limits: Mapping[str, Limits]) -> None:
+        """What may be asked of each model from now on; one that is not named has no limits."""
+        for name, document in self._documents.items():
+            self._endpoints.limits(document).change(limits.get(name, Limits()))
 
     def for_step(self, step: str) -> Callable[[str], LLMClient]:
         """What a step asks for its models; calls are observed under its name."""
@@ -109,7 +142,10 @@ class Models:
         client = self._factory(document.client)(document, self._context(document))
         self._plugins[document.name] = client
         log = self._logger(document.name)
-        if document.limits != Limits():
+        if self._shared:
+            meter = self._meters[document.name] = Meter(self._clock)
+            client = MeteredClient(client, meter)
+        if self._shared or document.limits != Limits():
             client = LimitedClient(client, self._endpoints.limits(document), stopwatch=self._stopwatch, log=log)
         client = RetryingClient(client, document, stopwatch=self._stopwatch, random=self._random, log=log)
         client = BreakerClient(client, document.name, self._endpoints.breaker(document))

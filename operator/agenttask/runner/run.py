@@ -10,7 +10,9 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from agenttask.api.document import ModelDocument, TaskDocument
 from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft, OutputTooLarge
@@ -22,6 +24,7 @@ from agenttask.plugin.llm import ClientContext
 from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
+from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.devices import engine_limits, torch_device
 from agenttask.runner.ending import Ending
 from agenttask.runner.engine_terms import EngineTerms
@@ -40,6 +43,9 @@ from agenttask.runner.station import Station as Station
 from agenttask.runner.stepping import off_loop_if_large, template_values
 from agenttask.runner.steps import Steps
 from agenttask.runner.telling import Telling
+
+if TYPE_CHECKING:
+    from agenttask.runner.gateway.link import GatewayLink
 
 _DRAIN_SECONDS = 5.0
 
@@ -61,6 +67,7 @@ class TaskRun:
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
         self._models = self._make_models(self._session)
+        self._gateway = self._open_gateway()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,18 +103,30 @@ class TaskRun:
         record, station = self._record, self._station
         work = asyncio.create_task(self._steps(), name="steps")
         self._ending.begin(work, soft_deadline_seconds=self._document.spec.soft_deadline_seconds, elapsed=record.seconds())
+        if self._gateway is not None:
+            self._gateway.live.begin(elapsed=record.seconds())
         try:
             await asyncio.wait({work})
         finally:
             self._ending.over()
+            if self._gateway is not None:
+                await self._gateway.live.over()
         output = self._verdict(work)
         for index in record.untouched():
             why = record.halted or "the task was refused"
             record.skipped(index, why)
             station.observer.step_skipped(index, self._document.spec.steps[index], why=why)
-        report = self._deliver(output)
+        report = await self._deliver(output)
+        if record.error is None and self._keeper is not None:
+            await self._keeper.succeeded()
         station.observer.run_ended(self._document, seconds=record.seconds(), usage=self._models.usage, error=record.error)
-        return Outcome(output=report.output, error=record.error, message=record.message(), usage=self._models.usage, report=report)
+        return Outcome(
+            output=output if record.error is None else None,
+            error=record.error,
+            message=record.message(),
+            usage=self._models.usage,
+            report=report,
+        )
 
     def _start_no_more(self, why: NoTimeLeft) -> None:
         self._record.close(str(why))
@@ -116,15 +135,19 @@ class TaskRun:
             self._keeper.hurry()
 
     async def _checkpointing(self, graph: StepGraph) -> Checkpointing:
-        station = self._station
+        station, store, pace = self._station, self._station.checkpoint, Pace()
+        if store is None and self._gateway is not None:
+            store, pace = self._gateway.store, self._gateway.pace
         self._keeper = await open_checkpoint(
             self._document,
             graph,
             station.places,
-            station.checkpoint,
+            store,
             runner=station.version,
             workspace_kept=station.settings.workspace_kept,
             log=station.log,
+            pace=pace,
+            elapsed=self._record.seconds(),
         )
         self._close_with("checkpoint", self._keeper.aclose)
         return self._keeper
@@ -139,15 +162,24 @@ class TaskRun:
             return work.result()
         return None
 
-    def _deliver(self, output: str | None) -> Report:
+    async def _deliver(self, output: str | None) -> Report:
+        """The last report, as it stands in the channel."""
         report = self._record.report(self._models.usage, self._models.cost_text, done=True, output=output)
         try:
             self._station.channel.write(report)
-        except OutputTooLarge as error:
-            self._record.error = error
+        except OutputTooLarge as too_large:
+            assert output is not None
+            self._record.error = await self._keep_output(output, too_large)
             report = self._record.report(self._models.usage, self._models.cost_text, done=True)
+            report = msgspec.structs.replace(report, output_stored=self._record.error is None)
             self._station.channel.write(report)
         return report
+
+    async def _keep_output(self, output: str, too_large: OutputTooLarge) -> AgentTaskError | None:
+        """Where it can be kept, None; else why not."""
+        if self._gateway is None or self._keeper is None:
+            return too_large
+        return await self._gateway.keep_output(output, too_large, make_room=self._keeper.shrink)
 
     async def _steps(self) -> str:
         """The task's output."""
@@ -239,12 +271,26 @@ class TaskRun:
             endpoints=self._station.endpoints or Endpoints(log=self._station.log, clock=self._station.clock),
             log=self._station.log,
             clock=self._station.clock,
+            shared=self._station.gateway is not None,
         )
         self._close_with("connections", session.aclose)
         if self._station.engines is None:
             self._close_with("engines", shared.aclose)
         self._close_with("models", models.aclose)
         return models
+
+    def _open_gateway(self) -> "GatewayLink | None":
+        access = self._station.gateway
+        if access is None:
+            return None
+        link = access.open(
+            snapshot=lambda: self._record.report(self._models.usage, self._models.cost_text),
+            models=self._models,
+            asks=bool(self._document.models),
+            fenced=lambda error: self.stop(str(error), error),
+        )
+        self._close_with("gateway", link.aclose)
+        return link
 
     def _device(self) -> str:
         settings, device = self._station.settings, self._document.device

@@ -24,6 +24,8 @@ from agenttask.runner.termination import ReportChannel
 if TYPE_CHECKING:
     import aiohttp
 
+    from agenttask.runner.gateway.link import GatewayAccess
+
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -51,6 +53,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """Of steps and items of all tasks of the process, besides each task's own; None: no such limit."""
     checkpoint: CheckpointStore | None = None
     """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
+    gateway: "GatewayAccess | None" = None
+    """Where checkpoints, large outputs and live reports go in a cluster; a checkpoint only without one of `checkpoint`."""
     version: str = "unknown"
     """Of the runner, for the checkpoint."""
     http_traces: "tuple[aiohttp.TraceConfig, ...]" = ()

@@ -59,7 +59,7 @@ def fitting(report: Report) -> bytes:
     Raises:
         OutputTooLarge: with the output's size and how much would fit.
     """
-    report = _well_formed(report)
+    report = well_formed(report)
     while True:
         try:
             return encode(report)
@@ -81,7 +81,7 @@ def _too_large(size: int, error: ReportTooLarge) -> str:
     )
 
 
-def _well_formed(report: Report) -> Report:
+def well_formed(report: Report) -> Report:
     """Messages without the lone surrogates of undecodable file names, which JSON cannot carry."""
     steps = tuple(msgspec.structs.replace(step, message=_valid(step.message)) for step in report.steps)
     error = report.error

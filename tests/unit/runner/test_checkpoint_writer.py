@@ -8,7 +8,7 @@ from tests.fakes.checkpoint_memory import WatchedStore
 
 from agenttask.api.checkpoint import decode
 from agenttask.runner.checkpoint_shelf import Head, Shelf
-from agenttask.runner.checkpoint_writer import Change, CheckpointWriter
+from agenttask.runner.checkpoint_writer import Change, CheckpointWriter, Pace
 
 HEAD = Head(version=1, task="u-1", spec="0" * 64, runner="0.1.0", attempt=1)
 
@@ -16,7 +16,7 @@ HEAD = Head(version=1, task="u-1", spec="0" * 64, runner="0.1.0", attempt=1)
 def writer(store: WatchedStore, pause: float, log: list[str] | None = None) -> CheckpointWriter:
     lines: list[str] = [] if log is None else log
     shelf = Shelf(HEAD, [], log=lambda about, line: None)
-    return CheckpointWriter(shelf, store, log=lambda about, line: lines.append(line), pause_seconds=pause)
+    return CheckpointWriter(shelf, store, log=lambda about, line: lines.append(line), pace=Pace(pause=pause))
 
 
 def skipped(name: str) -> Change:

@@ -62,6 +62,11 @@ class Breaker:
         self._trial: Permit | None = None
         self._epoch = 0
 
+    @property
+    def open_seconds(self) -> float:
+        """How long it stays open from now on; 0 where a call may go through, be it on trial."""
+        return 0.0 if self._opened is None else max(0.0, self._settings.open_seconds - (self._clock() - self._opened))
+
     def admit(self) -> Permit | Refusal:
         """Leave for a call, or why not."""
         if self._opened is None:

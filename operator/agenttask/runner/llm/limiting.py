@@ -1,7 +1,8 @@
 """A client that asks no more of its endpoint than it may: calls at once, requests a minute, tokens a minute.
 
 A call that would be too many waits for its turn, in the order of coming, and says so in the log after a second. The
-time it waits is none of its own (`stopwatch.py`).
+time it waits is none of its own (`stopwatch.py`). In a pod the limits are a share of the AgentModel's, which the controller divides
+anew while calls run and wait: `ModelLimits.change`.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from agenttask.api.model import Limits
 from agenttask.plugin.llm import ChatRequest, Chunk, Completion, Embeddings, LLMClient, Usage
 from agenttask.runner.llm.bucket import Bucket
+from agenttask.runner.llm.concurrency import Concurrency
 from agenttask.runner.llm.stopwatch import Stopwatch
 from agenttask.runner.llm.stream import closing
 
@@ -22,14 +24,14 @@ _BYTES_A_TOKEN = 4
 class Reservation:
     """What one call has taken of its limits."""
 
-    def __init__(self, tokens: Bucket | None, estimate: float) -> None:
+    def __init__(self, tokens: Bucket, estimate: float) -> None:
         self._tokens = tokens
         self._estimate = estimate
 
     def used(self, usage: Usage) -> None:
         """Put the estimate right; without a count it stands."""
         real = usage.input_tokens + usage.output_tokens
-        if self._tokens is not None and real:
+        if real:
             self._tokens.put_back(self._estimate - real)
             self._estimate = real
 
@@ -39,21 +41,26 @@ class ModelLimits:
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float]) -> None:
         self.limits = limits
-        self._calls = None if limits.concurrent_calls is None else asyncio.Semaphore(limits.concurrent_calls)
-        self._requests = None if limits.requests_per_minute is None else Bucket(limits.requests_per_minute, clock=clock)
-        self._tokens = None if limits.tokens_per_minute is None else Bucket(limits.tokens_per_minute, clock=clock)
+        self._calls = Concurrency(limits.concurrent_calls)
+        self._requests = Bucket(limits.requests_per_minute, clock=clock)
+        self._tokens = Bucket(limits.tokens_per_minute, clock=clock)
+
+    def change(self, limits: Limits) -> None:
+        """From now on, for calls that wait too, which keep their order; those under way end as they are."""
+        self.limits = limits
+        self._calls.change(limits.concurrent_calls)
+        self._requests.change(limits.requests_per_minute)
+        self._tokens.change(limits.tokens_per_minute)
 
     async def enter(self, tokens: int) -> Reservation:
         """Wait for a turn. The place among the concurrent calls comes first: what a bucket gives is to be used at once."""
-        if self._calls is not None:
-            await self._calls.acquire()
+        await self._calls.acquire()
         requests = 0.0
         try:
-            if self._requests is not None:
-                requests = await self._requests.take(1)
-            taken = 0.0 if self._tokens is None else await self._tokens.take(tokens)
+            requests = await self._requests.take(1)
+            taken = await self._tokens.take(tokens)
         except BaseException:
-            if self._requests is not None and requests:
+            if requests:
                 self._requests.put_back(requests)
             self.leave()
             raise
@@ -61,8 +68,7 @@ class ModelLimits:
 
     def leave(self) -> None:
         """The call is over."""
-        if self._calls is not None:
-            self._calls.release()
+        self._calls.release()
 
 
 class LimitedClient:
