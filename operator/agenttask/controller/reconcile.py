@@ -98,8 +98,8 @@ class Reconciler:
 
     async def _record(self, task: SeenTask, seen: Observation, status: AgentTaskStatus) -> SeenTask:
         body = status_patch(task, status)
-        if body is not None:
-            await self._patch(task, seen.pod, status, body)
+        if body is not None and not await self._patch(task, seen.pod, status, body):
+            raise NotFound(404, "NotFound", f"task {task} is gone")
         self._view.record(task.uid, status.attempt)
         return self._world.tasks.get(task.uid) or task
 
@@ -112,19 +112,21 @@ class Reconciler:
             wait = self._pace.wait(task.uid, self._clock())
             if wait > 0:
                 return wait if made.requeue_after is None else min(wait, made.requeue_after)
-        await self._patch(task, seen.pod, status, body)
+        if not await self._patch(task, seen.pod, status, body):
+            return None
         if status.ended_attempts != task.status.ended_attempts:
             self._pods.forget(task.uid)
             self._world.pods.forget(task.uid, seen.pod_name)
         return made.requeue_after
 
-    async def _patch(self, task: SeenTask, pod: SeenPod | None, status: AgentTaskStatus, body: bytes) -> None:
+    async def _patch(self, task: SeenTask, pod: SeenPod | None, status: AgentTaskStatus, body: bytes) -> bool:
+        """Write the status; whether there is anything more to do for the task."""
         path = task_path(task.namespace, task.metadata.name)
         try:
             answer = await self._writer.patch_status(path, body)
         except NotFound:
             self._gone(task)
-            return
+            return False
         except Conflict:
             await self._look_again(task, path)
             raise
@@ -132,12 +134,13 @@ class Reconciler:
         if status.phase is not None and status.phase.terminal:
             self._observer.task_finished(task, status, pod)
             self._gone(task)
-            return
+            return False
         if status.ended_attempts != task.status.ended_attempts:
             self._observer.attempt_ended(task, status, pod)
         written = read_task(msgspec.json.decode(answer))
         if written is not None:
             self._world.tasks.put(written)
+        return True
 
     async def _look_again(self, task: SeenTask, path: str) -> None:
         """Somebody wrote meanwhile: take their view, so that the next pass plans from it."""

@@ -19,6 +19,9 @@ from agenttask.domain.observation import Admitted, Observation, Refused, Rejecti
 MANAGER: Final = "agenttask.dev/controller"
 """`spec.managedBy` of the tasks that are ours, besides those that name nobody."""
 
+AT_ONCE: Final = 0.01
+"""Seconds: the pass has made news of its own."""
+
 
 class CreatePod(Struct, frozen=True, kw_only=True):
     """POST the pod of this attempt; a `record` is written first, and without it there is no POST."""
@@ -52,6 +55,8 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
     if task.metadata.deletion_timestamp is not None or (phase is not None and phase.terminal):
         return Plan()
     spec, pod = task.spec, seen.pod
+    if seen.attempt != attempts.current(task):
+        return Plan(requeue_after=AT_ONCE)  # a look from before the status: look again
     if spec is None:
         return _refuse(task, seen, Refused(reason=Reason.INVALID_TASK, message=task.problem), now)
     if spec.managed_by not in (None, MANAGER):
@@ -69,7 +74,7 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
 
 def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
     if holds(task.status.conditions, ConditionType.SUSPENDED):
-        return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=0.0)
+        return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=AT_ONCE)
     if attempts.on_record(task, seen) and not seen.unanswered and seen.rejection is None:
         message = f"pod {task.status.pod_name} is gone, and nobody saw how it ended"
         return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST, message=message), now, known=False)

@@ -147,7 +147,7 @@ def test_the_last_words_of_a_deleted_pod_stay_until_its_task_is_final() -> None:
     assert (found.gone, found.phase) == (True, "Running")
     assert pods.get(UID, "a-2") is None
 
-    pods.forget(UID)
+    pods.forget(UID, "a-1")
 
     assert pods.get(UID, "a-1") is None
 
@@ -236,7 +236,7 @@ def test_a_spec_of_a_newer_version_is_a_problem_with_its_place() -> None:
     assert found.problem == "Object contains unknown field `forAll` - at `spec.steps[0]`"
 
 
-@pytest.mark.parametrize("odd", [{"metadata": 7}, {"metadata": {"name": 7}}, body(status={"phase": "Suspended"})])
+@pytest.mark.parametrize("odd", [{"metadata": 7}, {"metadata": {"name": 7}}, body(status={"phase": "Dreaming"})])
 def test_what_cannot_be_judged_is_left_alone(odd: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     assert read_task(odd) is None
     assert "left alone" in caplog.text

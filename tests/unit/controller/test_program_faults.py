@@ -16,6 +16,8 @@ from agenttask.plugin.registry import Catalogue, load
 
 GPU = 'deviceClasses=[{name: gpu, kind: cuda, resources: {"nvidia.com/gpu": 1}}, {name: cpu}]'
 
+ONCE = {"maxInfrastructureRestarts": 0}
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeApiServer]:
@@ -168,7 +170,7 @@ async def test_a_broken_watch_goes_on(server: FakeApiServer, how: str) -> None:
 async def test_a_pod_that_went_while_nobody_watched_is_no_ghost(server: FakeApiServer) -> None:
     server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))
     async with program(server):
-        server.put("agenttasks", task("a"))
+        server.put("agenttasks", task("a", retry=ONCE))
         name = await running_pod(server)
         server.fail_next("GET", "/pods", 503, times=2)
         server.drop_watches()
@@ -215,10 +217,10 @@ async def test_a_restart_repeats_nothing_and_loses_nothing(server: FakeApiServer
     assert sorted(methods(server)) == ["PATCH", "PATCH", "POST", "POST"]
 
 
-async def test_a_pod_lost_while_nobody_watched_is_not_run_again(server: FakeApiServer) -> None:
+async def test_a_pod_lost_while_nobody_watched_is_not_run_again_where_the_task_forbids_it(server: FakeApiServer) -> None:
     server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))
     async with program(server):
-        server.put("agenttasks", task("a"))
+        server.put("agenttasks", task("a", execution={"atMostOnce": True}))
         await phase(server, "a", "Running")
     server.remove("pods", server.objects("pods")[0]["metadata"]["name"])
     async with program(server):

@@ -10,6 +10,8 @@ from tests.fakes.controller_program import asking, ended, model, node, phase, pr
 
 from agenttask.controller.kube_paths import pods_path, task_path
 
+ONCE = {"maxInfrastructureRestarts": 0}
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeApiServer]:
@@ -173,7 +175,7 @@ async def test_a_task_deleted_while_it_waits_is_forgotten(server: FakeApiServer)
 async def test_a_pod_deleted_by_hand_is_told(server: FakeApiServer) -> None:
     server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))
     async with program(server):
-        server.put("agenttasks", task("a"))
+        server.put("agenttasks", task("a", retry=ONCE))
         await server.until(lambda: server.objects("pods") and server.objects("pods")[0]["status"]["phase"] == "Running")
         server.remove("pods", server.objects("pods")[0]["metadata"]["name"])
         found = await ended(server, "a")

@@ -5,23 +5,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.fakes.reconciling import reconciler
 from tests.fakes.seen import CREATED, UID
 
 from agenttask.api.errors import PodRejected
-from agenttask.controller import reconcile as module
+from agenttask.controller import attempt_pods
 from agenttask.controller.acceptance import PluginNames
-from agenttask.controller.admission import Gate
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
-from agenttask.controller.observer import NoObserver
-from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.pod_name import pod_name
-from agenttask.controller.reconcile import Reconciler, World
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
+from agenttask.controller.world import World
 from agenttask.domain.moment import render
 from agenttask.plugin.registry import load
 
@@ -93,16 +91,15 @@ class Bench:
             model_factories=frozenset(),
             device_strategies=frozenset({"auto"}),
         )
-        self.reconciler = Reconciler(
-            world=self.world,
-            writer=self.writer,
+        self.reconciler = reconciler(
+            self.world,
+            self.writer,
             installation=INSTALLATION,
             names=names,
-            gate=Gate(INSTALLATION, names, {"auto": plugins.device_strategies.choose("auto")()}),
-            observer=NoObserver(),
-            pace=Pace(per_second),
+            strategies={"auto": plugins.device_strategies.choose("auto")()},
             clock=lambda: self.now,
             random=lambda: 0.5,
+            per_second=per_second,
         )
         self.put(body)
 
@@ -154,7 +151,7 @@ async def test_a_pod_that_verify_refuses_fails_its_task(monkeypatch: pytest.Monk
     def refuse(*_: Any) -> None:
         raise PodRejected("the pod leaves the rules for task pods: spec.x")
 
-    monkeypatch.setattr(module, "verify", refuse)
+    monkeypatch.setattr(attempt_pods, "verify", refuse)
     bench = Bench(task())
 
     await bench.look()
@@ -183,15 +180,15 @@ async def test_a_name_that_was_taken_a_moment_ago_is_tried_again_later() -> None
 
 
 async def test_a_pod_on_record_is_asked_for_before_it_counts_as_lost() -> None:
-    there, gone = (Bench(task({"phase": "Running", "podName": NAME})) for _ in range(2))
+    there, gone = (Bench(task({"phase": "Running", "podName": NAME, "attempt": 1})) for _ in range(2))
     there.writer.answers = {"GET": [foreign_pod(UID)]}
 
     await there.look(30)
     await gone.look(30)
 
     assert there.writer.calls[0] == ("GET", f"/api/v1/namespaces/n/pods/{NAME}")
-    assert ("PATCH", ("Failed", "Lost")) not in there.writer.calls
-    assert gone.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+    assert ("PATCH", ("Queued", "BackingOff")) not in there.writer.calls
+    assert gone.writer.calls[-1] == ("PATCH", ("Queued", "BackingOff"))
 
 
 async def test_a_pod_that_the_watch_never_shows_is_asked_for() -> None:
@@ -201,7 +198,7 @@ async def test_a_pod_that_the_watch_never_shows_is_asked_for() -> None:
     await bench.look(40)
 
     assert [method for method, _ in bench.writer.calls] == ["POST", "GET", "PATCH"]
-    assert bench.writer.calls[-1] == ("PATCH", ("Failed", "Lost"))
+    assert bench.writer.calls[-1] == ("PATCH", ("Queued", "BackingOff"))
 
 
 async def test_a_pod_that_went_by_itself_needs_no_delete() -> None:

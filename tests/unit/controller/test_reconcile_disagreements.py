@@ -7,22 +7,21 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Struct
+from tests.fakes.reconciling import reconciler
 
 from agenttask.api.reasons import Phase
 from agenttask.controller.acceptance import names_of
-from agenttask.controller.admission import Gate
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
-from agenttask.controller.observer import NoObserver
-from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
 from agenttask.controller.pod_name import pod_name
-from agenttask.controller.reconcile import Reconciler, World
+from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
 from agenttask.controller.wire import Pod
+from agenttask.controller.world import World
 from agenttask.domain.moment import render
 from agenttask.plugin.registry import load
 
@@ -82,18 +81,16 @@ def bench(**answers: list[Answer]) -> Bench:
     names = names_of(plugins, installation.plugins.extra)
     strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
     writer = ScriptedWriter(**answers)
-    reconciler = Reconciler(
-        world=world,
-        writer=writer,
+    made = reconciler(
+        world,
+        writer,
         installation=installation,
         names=names,
-        gate=Gate(installation, names, strategies),
-        observer=NoObserver(),
-        pace=Pace(5),
+        strategies=strategies,
         clock=lambda: now[0],
         random=lambda: 1.0,
     )
-    return Bench(world=world, reconciler=reconciler, writer=writer, now=now)
+    return Bench(world=world, reconciler=made, writer=writer, now=now)
 
 
 def body(version: int = 1, **status: Any) -> dict[str, Any]:
@@ -140,7 +137,7 @@ async def test_a_name_that_was_freed_just_now_is_looked_at_again_later() -> None
         await found.reconciler.reconcile(UID)
 
     assert found.writer.calls == ["create", "get"]
-    assert found.reconciler._rejections == {}
+    assert found.reconciler._pods.rejection(UID) is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +178,9 @@ async def test_a_pod_that_is_already_gone_need_not_be_deleted() -> None:
     assert found.writer.status["reason"] == "PendingDeadlineExceeded"
 
 
-@pytest.mark.parametrize(("answer", "reason"), [(ABSENT, "Lost"), (pod(owner="somebody else"), "Lost")], ids=["absent", "a stranger's"])
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(ABSENT, "BackingOff"), (pod(owner="somebody else"), "BackingOff")], ids=["absent", "a stranger's"]
+)
 async def test_a_pod_on_record_that_no_watch_shows_is_asked_for_before_it_is_lost(answer: Answer, reason: str) -> None:
     found = bench(get=[answer], patch_status=[body(3, phase="Failed")])
     put(found, phase="Running", podName=NAME, attempt=1)
@@ -201,7 +200,7 @@ async def test_a_created_pod_that_the_watch_never_shows_is_asked_for_and_then_lo
     await found.reconciler.reconcile(UID)
 
     assert found.writer.calls == ["create", "get", "patch_status"]
-    assert found.writer.status["reason"] == "Lost"
+    assert found.writer.status["reason"] == "BackingOff"
 
 
 async def test_waiting_reasons_take_turns() -> None:

@@ -79,7 +79,7 @@ def test_a_deleted_pod_keeps_its_last_words_until_its_task_is_final() -> None:
     assert gone is not None
     assert (gone.gone, gone.phase, woken) == (True, "Running", ["u", "u"])
     assert pods.get("u", "another") is None
-    pods.forget("u")
+    pods.forget_task("u")
     assert pods.get("u", "p") is None
 
 

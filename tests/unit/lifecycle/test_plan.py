@@ -13,6 +13,7 @@ from agenttask.domain.observation import Observation, Refused, Rejection, SeenPo
 from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
 
 NO_MODEL = Waits(reason=Reason.UNKNOWN_MODEL, message="no AgentModel 'small'")
+NO_RESTART = {"maxInfrastructureRestarts": 0}
 NOBODY = "0/1 nodes are available"
 
 
@@ -133,8 +134,8 @@ def test_a_quota_is_waited_for_and_tried_again() -> None:
     assert "exceeded quota" in (late.message or "")
 
 
-def test_a_pod_on_record_that_is_not_there_is_lost_and_not_made_again() -> None:
-    made = at(30, seen(), task(AgentTaskStatus(phase=Phase.RUNNING, pod_name=POD, attempt=1)))
+def test_a_pod_on_record_that_is_not_there_is_lost_and_not_made_again_at_once() -> None:
+    made = at(30, seen(), task(AgentTaskStatus(phase=Phase.RUNNING, pod_name=POD, attempt=1), retry=NO_RESTART))
 
     assert made.actions == ()
     assert made.status is not None
@@ -226,7 +227,7 @@ def test_a_controller_stopped_between_delete_and_status_gives_the_same_reason(go
 
 
 def test_a_pod_deleted_by_hand_before_it_started_is_lost() -> None:
-    made = at(10, seen(pod(gone=True)))
+    made = at(10, seen(pod(gone=True)), task(retry=NO_RESTART))
 
     assert made.status is not None
     assert made.status.reason is Reason.LOST
@@ -260,7 +261,7 @@ def test_a_lost_nodes_pod_is_not_waited_for_for_ever() -> None:
 
     assert at(339, seen(by_hand)) == Plan(requeue_after=1)
     for one, reason in ((by_hand, Reason.LOST), (too_long, Reason.DEADLINE_EXCEEDED), (pod(deletion=CREATED + 40), Reason.LOST)):
-        made = at(440, seen(one))
+        made = at(440, seen(one), task(retry=NO_RESTART))
         assert made.status is not None
         assert (made.status.phase, made.status.reason) == (Phase.FAILED, reason)
         assert "node node-1 has not told its end" in (made.status.message or "")
@@ -286,6 +287,8 @@ def test_a_success_has_everything_in_one_status() -> None:
         reason="Succeeded",
         conditions=made.status.conditions if made.status is not None else (),
         attempt=1,
+        ended_attempts=1,
+        active_seconds=3,
         pod_name=POD,
         node_name="node-1",
         device=pod().device,

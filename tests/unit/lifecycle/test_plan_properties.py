@@ -83,15 +83,31 @@ observations = st.builds(
     st.none() | texts,
 )
 before = st.just(AgentTaskStatus()) | st.builds(
-    AgentTaskStatus, pod_name=st.none() | st.just(POD), reason=st.none() | reasons.map(str) | texts
+    AgentTaskStatus,
+    pod_name=st.none() | st.just(POD),
+    attempt=st.integers(0, 1),
+    reason=st.none() | reasons.map(str) | texts,
+    failures=st.integers(0, 3),
+    infrastructure_restarts=st.integers(0, 3),
+    active_seconds=st.integers(0, 150),
+    next_attempt_time=st.none() | st.just(moment.render(CREATED + 50)),
+)
+wishes = st.fixed_dictionaries(
+    {},
+    optional={
+        "suspend": st.booleans(),
+        "cancel": st.booleans(),
+        "retry": st.fixed_dictionaries({"limit": st.integers(0, 3), "maxInfrastructureRestarts": st.integers(0, 3)}),
+        "execution": st.fixed_dictionaries({"atMostOnce": st.booleans()}),
+    },
 )
 
 
-@given(observations, before, st.floats(0, 3000))
+@given(observations, before, wishes, st.floats(0, 3000))
 @settings(max_examples=150, deadline=None)
-def test_a_plan_applied_leaves_nothing_to_write(found: Observation, status: AgentTaskStatus, later: float) -> None:
+def test_a_plan_applied_leaves_nothing_to_write(found: Observation, status: AgentTaskStatus, wished: dict[str, Any], later: float) -> None:
     now = CREATED + later
-    one = task(status)
+    one = task(status, **wished)
     made = plan(one, found, now)
     if made.status is None:
         return
@@ -113,10 +129,10 @@ def test_a_final_task_never_changes(first: Observation, rest: list[tuple[Observa
             one = msgspec.structs.replace(one, status=made.status)
 
 
-@given(observations, before, st.floats(0, 3000))
+@given(observations, before, wishes, st.floats(0, 3000))
 @settings(max_examples=150, deadline=None)
-def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatus, later: float) -> None:
-    made = plan(task(status), found, CREATED + later)
+def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatus, wished: dict[str, Any], later: float) -> None:
+    made = plan(task(status, **wished), found, CREATED + later)
     if made.requeue_after is not None:
         assert 0 < made.requeue_after <= 600
     if made.status is None:
@@ -124,7 +140,7 @@ def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatu
         return
     written = made.status
     terminal = written.phase is not None and written.phase.terminal
-    on_the_way = {*WAITING_REASONS, Reason.POD_STARTING, Reason.POD_RUNNING}
+    on_the_way = {*WAITING_REASONS, Reason.POD_STARTING, Reason.POD_RUNNING, Reason.RESUMED}
     assert written.reason in (TERMINAL_REASONS if terminal else on_the_way)
     assert all(one.reason and len(one.message) <= 1024 for one in written.conditions)
     assert len({one.type for one in written.conditions}) == len(written.conditions)
@@ -138,13 +154,32 @@ def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatu
     msgspec.json.encode(written)
 
 
-@given(observations, before, st.floats(0, 3000))
+@given(observations, before, wishes, st.floats(0, 3000))
 @settings(max_examples=150, deadline=None)
-def test_a_pod_is_made_only_where_none_is_on_record(found: Observation, status: AgentTaskStatus, later: float) -> None:
-    made = plan(task(status), found, CREATED + later)
+def test_a_pod_is_made_only_where_none_is_on_record(
+    found: Observation, status: AgentTaskStatus, wished: dict[str, Any], later: float
+) -> None:
+    made = plan(task(status, **wished), found, CREATED + later)
     assert len(made.actions) <= 1
     if any(isinstance(action, CreatePod) for action in made.actions):
         assert found.pod is None
-        assert not status.pod_name
+        assert not (status.pod_name and status.attempt == 1) or found.rejection is not None
+        assert not wished.get("cancel")
+        assert not wished.get("suspend")
         assert made.status is None
-        assert later < 60
+        assert later < 110
+
+
+@given(observations, before, wishes, st.floats(0, 3000))
+@settings(max_examples=150, deadline=None)
+def test_an_attempt_ends_once_and_counts_once(found: Observation, status: AgentTaskStatus, wished: dict[str, Any], later: float) -> None:
+    made = plan(task(status, **wished), found, CREATED + later)
+    if made.status is None:
+        return
+    new = made.status
+    assert new.ended_attempts - status.ended_attempts in (0, 1)
+    counted = new.failures - status.failures + new.infrastructure_restarts - status.infrastructure_restarts
+    assert 0 <= counted <= new.ended_attempts - status.ended_attempts
+    assert new.active_seconds >= status.active_seconds
+    if new.ended_attempts > status.ended_attempts and found.pod is not None:
+        assert found.pod.finished or found.pod.deletion is not None

@@ -62,7 +62,8 @@ def test_a_task_that_reached_its_soft_deadline_failed_for_that_reason_and_keeps_
     report = Report(done=True, steps=(StepReport(0, "S", 0, 10),), error=error, usage=UsageReport(1, 2, 3, "0.1 USD"))
     end = outcome.Outcome(reason=error.reason, message=error.message, report=report)
 
-    status = lifecycle.finished(task(steps=STEPS), seen(ended()), end, NOW)
+    over = lifecycle.AttemptEnd(reason=end.reason, message=end.message, outcome=end)
+    status = lifecycle.finished(task(steps=STEPS), seen(ended()), over, NOW)
 
     assert (status.phase, status.reason, status.message) == (Phase.FAILED, "SoftDeadlineReached", error.message)
     assert [step.phase for step in status.steps] == [StepPhase.SUCCEEDED, StepPhase.SKIPPED, StepPhase.SKIPPED]
