@@ -45,5 +45,6 @@ def reconciler(
         pods=pods,
         observer=NoObserver(),
         pace=Pace(per_second),
+        ended=lambda *_: None,
         clock=clock,
     )

@@ -1,11 +1,15 @@
 {{/* All that the controller may do in a watched namespace. No Secrets, no wildcard, no exec; a test reads this. */}}
 {{- define "agenttask.rules" -}}
 - apiGroups: [agenttask.dev]
-  resources: [agenttasks, agentmodels]
+  resources: [agenttasks, agentmodels, agentqueues]
   verbs: [get, list, watch]
 - apiGroups: [agenttask.dev]
-  resources: [agenttasks/status]
+  resources: [agenttasks/status, agentqueues/status]
   verbs: [patch]
+# After ttlSecondsAfterFinished.
+- apiGroups: [agenttask.dev]
+  resources: [agenttasks]
+  verbs: [delete]
 # What attempts hand on; they go with their task, by owner reference.
 - apiGroups: [agenttask.dev]
   resources: [agenttaskrecords]

@@ -12,6 +12,7 @@ from agenttask.controller import kopf_app, kube_paths, probes
 from agenttask.controller.acceptance import names_of
 from agenttask.controller.admission import CLAIM, CONFIG_MAP, DEVICES, Gate, Key
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.expiry import Expiry
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.login import Connection, find_credentials
@@ -80,6 +81,8 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     )
     names = names_of(plugins, settings.plugins.extra)
     strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
+    namespaces = settings.namespaces or (None,)
+    expiry = Expiry(client, namespaces, clock=time.time)
     pods = AttemptPods(pods=world.pods, writer=client, installation=settings, clock=time.time)
     view = View(
         world=world,
@@ -98,9 +101,9 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         pods=pods,
         observer=observer,
         pace=Pace(settings.waiting_writes_per_second),
+        ended=expiry.note,
         clock=time.time,
     )
-    namespaces = settings.namespaces or (None,)
     return Controller(
         world=world,
         queue=queue,
@@ -109,6 +112,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         namespaces=namespaces,
         reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, namespace)],
         nodes=_nodes(client, inventory) if settings.nodes else None,
+        expiry=expiry,
         workers=settings.workers,
         clock=loop.time,
     )

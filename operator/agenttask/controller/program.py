@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from agenttask.controller.drivers import Reconcile, drive_many
+from agenttask.controller.expiry import Expiry
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.kube_errors import KubeError
 from agenttask.controller.probes import STALE_SECONDS
@@ -38,12 +39,13 @@ class Controller:
         namespaces: Sequence[str | None],
         reflectors: Sequence[Reflector[Any]],
         nodes: Reflector[Any] | None,
+        expiry: Expiry,
         workers: int,
         clock: Callable[[], float],
     ) -> None:
         self._world, self._queue, self._reconcile, self._client = world, queue, reconcile, client
         self._namespaces, self._reflectors, self._nodes = namespaces, reflectors, nodes
-        self._workers, self._clock = workers, clock
+        self._expiry, self._workers, self._clock = expiry, workers, clock
         self._tasks: list[asyncio.Task[None]] = []
         self._driving = False
         self.failed = asyncio.Event()
@@ -76,6 +78,7 @@ class Controller:
         self._spawn(self._drive(), "drivers")
         sweeper = Sweeper(self._client, self._namespaces, self._world.tasks, self._world.models, self._queue.add)
         self._spawn(sweeper.run(), "sweep")
+        self._spawn(self._expiry.run(), "expiry")
 
     async def stop(self) -> None:
         """End everything, in seconds: what is under way is found again after a restart."""

@@ -45,11 +45,12 @@ class Reconciler:
         pods: AttemptPods,
         observer: TaskObserver,
         pace: Pace,
+        ended: Callable[[SeenTask, AgentTaskStatus], None],
         clock: Callable[[], float],
     ) -> None:
         self._world, self._writer, self._installation = world, writer, installation
         self._view, self._pods, self._observer, self._pace = view, pods, observer, pace
-        self._clock = clock
+        self._ended, self._clock = ended, clock
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass; seconds until time alone may ask for another one.
@@ -133,6 +134,7 @@ class Reconciler:
         logger.info("%s: %s (%s)", task, status.phase, status.reason)
         if status.phase is not None and status.phase.terminal:
             self._observer.task_finished(task, status, pod)
+            self._ended(task, status)
             self._gone(task)
             return False
         if status.ended_attempts != task.status.ended_attempts:
