@@ -31,6 +31,7 @@ def pages() -> dict[str, str]:
     return {
         "agenttask.md": kind_page("AgentTask", "agenttasks"),
         "agentmodel.md": kind_page("AgentModel", "agentmodels"),
+        "agentqueue.md": kind_page("AgentQueue", "agentqueues"),
         "agenttaskrecord.md": kind_page("AgentTaskRecord", "agenttaskrecords"),
         "reasons.md": reasons_page(),
         "chart-values.md": values_page(),

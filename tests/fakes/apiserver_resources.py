@@ -4,7 +4,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from agenttask.api.constants import GROUP, MODEL_KIND, MODEL_PLURAL, RECORD_KIND, RECORD_PLURAL, TASK_KIND, TASK_PLURAL, VERSION
+from agenttask.api.constants import (
+    GROUP,
+    MODEL_KIND,
+    MODEL_PLURAL,
+    QUEUE_KIND,
+    QUEUE_PLURAL,
+    RECORD_KIND,
+    RECORD_PLURAL,
+    TASK_KIND,
+    TASK_PLURAL,
+    VERSION,
+)
 
 
 class Resource(Struct, frozen=True, kw_only=True):
@@ -32,6 +43,7 @@ RESOURCES = (
     Resource(plural="namespaces", kind="Namespace", namespaced=False, status=True),
     Resource(plural=TASK_PLURAL, kind=TASK_KIND, group=GROUP, version=VERSION, status=True),
     Resource(plural=MODEL_PLURAL, kind=MODEL_KIND, group=GROUP, version=VERSION),
+    Resource(plural=QUEUE_PLURAL, kind=QUEUE_KIND, group=GROUP, version=VERSION, status=True),
     Resource(plural=RECORD_PLURAL, kind=RECORD_KIND, group=GROUP, version=VERSION),
     Resource(
         plural="customresourcedefinitions", kind="CustomResourceDefinition", group="apiextensions.k8s.io", namespaced=False, status=True

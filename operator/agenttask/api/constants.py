@@ -12,6 +12,8 @@ TASK_KIND: Final = "AgentTask"
 TASK_PLURAL: Final = "agenttasks"
 MODEL_KIND: Final = "AgentModel"
 MODEL_PLURAL: Final = "agentmodels"
+QUEUE_KIND: Final = "AgentQueue"
+QUEUE_PLURAL: Final = "agentqueues"
 RECORD_KIND: Final = "AgentTaskRecord"
 RECORD_PLURAL: Final = "agenttaskrecords"
 

@@ -1,4 +1,4 @@
-"""Everything that can be said of files without a cluster: schema, the rules of tasks and models, templates."""
+"""Everything that can be said of files without a cluster: schema, the rules of tasks, models and queues, templates."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -6,13 +6,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from agenttask.api.constants import API_VERSION, MODEL_KIND, TASK_KIND
+from agenttask.api.constants import API_VERSION, MODEL_KIND, QUEUE_KIND, TASK_KIND
 from agenttask.api.errors import AgentTaskError, InvalidTask
 from agenttask.api.model import AgentModel
+from agenttask.api.queue import AgentQueue
 from agenttask.api.task import AgentTask
 from agenttask.cli.manifests import InvalidFile, Manifest
 from agenttask.cli.schemas import Schemas
 from agenttask.domain.model_rules import check_model
+from agenttask.domain.queue_rules import check_queue
 from agenttask.domain.validation import validate
 
 
@@ -48,6 +50,8 @@ def check(manifests: Sequence[Manifest], schemas: Schemas, *, step_kinds: Collec
                     model = _convert(manifest.body, AgentModel)
                     check_model(model.metadata.name, model.spec)
                     models.append(model)
+                elif manifest.kind == QUEUE_KIND:
+                    check_queue(_convert(manifest.body, AgentQueue).metadata.name or manifest.generate_name)
             except AgentTaskError as error:
                 found.append(manifest.at("", str(error)))
         problems += found

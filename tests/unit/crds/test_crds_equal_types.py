@@ -8,11 +8,13 @@ import pytest
 from tests.unit.crds.schema_walk import COMPARED, SHAPE, differences, load, of_type, schema
 
 from agenttask.api.model import AgentModelSpec
+from agenttask.api.queue import AgentQueueSpec, AgentQueueStatus
 from agenttask.api.record import AgentTaskRecord
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
 
 TASK = load("agenttasks")
 MODEL = load("agentmodels")
+QUEUE = load("agentqueues")
 RECORD = load("agenttaskrecords")
 
 
@@ -22,6 +24,11 @@ def test_the_task_spec_equals_its_type() -> None:
 
 def test_the_model_spec_equals_its_type() -> None:
     assert differences(schema(MODEL, "spec"), of_type(AgentModelSpec), "spec") == []
+
+
+def test_the_queue_equals_its_types() -> None:
+    assert differences(schema(QUEUE, "spec"), of_type(AgentQueueSpec), "spec") == []
+    assert differences(schema(QUEUE, "status"), of_type(AgentQueueStatus), "status", SHAPE) == []
 
 
 def test_the_record_equals_its_type() -> None:
