@@ -17,6 +17,6 @@ def check_queue(name: str) -> None:
     """
     if not _DNS_LABEL.fullmatch(name):
         problem = (
-            f"{quoted(name)} is no DNS label of at most 63 characters, so no task could name the queue; use letters, digits and dashes"
+            f"{quoted(name)} is no DNS label of at most 63 characters, so no task could name it; use letters, digits and dashes"
         )
         raise InvalidTask("metadata.name", problem)
