@@ -101,6 +101,8 @@ class LocalModel(Wire, frozen=True, kw_only=True):
     """What the attention cache may take; without it a share of what the container (or the device) has left."""
     isolation: Literal["Thread", "Process"] = "Thread"
     """`Process` keeps a crash of the device's libraries out of the runner, for some 15 % more work."""
+    remote_model: ResourceName | None = None
+    """The AgentModel of an endpoint that takes this one's place on device classes of kind `remote`."""
 
 
 class AgentModelSpec(Wire, frozen=True, kw_only=True):

@@ -130,7 +130,8 @@ class PodVolume(Wire, frozen=True, kw_only=True):
     """Files for the task's commands; exactly one source. ConfigMaps and Secrets are read-only."""
 
     name: StepName
-    mount_path: Annotated[str, Meta(pattern=r"^/[^:]*$", min_length=2, max_length=255)]
+    mount_path: Annotated[str, Meta(pattern=r"^/(data|srv|mnt/[^/:]+)(/[^/:]+)*$", max_length=255)]
+    """Where no image of ours has anything, and the runner neither: what is mounted over code would run beside the credentials."""
     read_only: bool = False
     """Of a claim."""
     empty_dir: EmptyDirSource | None = None
@@ -203,12 +204,24 @@ class Verdict(Observed, frozen=True, kw_only=True, rename={"class_": "class"}):
     verdict: str = ""
 
 
+class TriedClass(Observed, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """A device class that an attempt gave up."""
+
+    class_: str = ""
+    attempt: int = 0
+    verdict: str = ""
+
+
 class DeviceStatus(Observed, frozen=True, kw_only=True, rename={"class_": "class"}):
     """The device class the pod got, why, and what else was considered."""
 
     class_: str = ""
     reason: str = ""
     considered: tuple[Verdict, ...] = ()
+    tried: tuple[TriedClass, ...] = ()
+    """What was given up in this round: no attempt gets it again before all others were tried."""
+    rounds: int = 0
+    """How often all classes were tried; each time an attempt waits twice as long for a node."""
 
 
 class StepStatus(Observed, frozen=True, kw_only=True):

@@ -28,6 +28,8 @@ def check_model(name: str, spec: AgentModelSpec, *, prefix: str = "") -> None:
     check_header_names(spec.headers, f"{prefix}spec.headers")
     if name in spec.fallback:
         raise InvalidTask(f"{prefix}spec.fallback", f"{name!r} cannot be its own fallback; name other models")
+    if spec.local is not None and spec.local.remote_model == name:
+        raise InvalidTask(f"{prefix}spec.local.remoteModel", f"{name!r} cannot be its own remoteModel; name the model of an endpoint")
     if spec.local is not None:
         _check_local(spec.local, f"{prefix}spec.local")
 

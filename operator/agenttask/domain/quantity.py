@@ -49,6 +49,9 @@ def check_amounts(spec: AgentTaskSpec) -> None:
         InvalidTask: with the field's path.
     """
     _positive("spec.workspace.sizeLimit", spec.workspace.size_limit)
+    for index, volume in enumerate(spec.pod.volumes):
+        if volume.empty_dir is not None:
+            _positive(f"spec.pod.volumes[{index}].emptyDir.sizeLimit", volume.empty_dir.size_limit)
     resources = spec.pod.resources
     for field, name in RESOURCES:
         where = f"spec.pod.resources.limits.{name}"

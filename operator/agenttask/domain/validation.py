@@ -18,6 +18,7 @@ from agenttask.domain.graph import StepGraph
 from agenttask.domain.kind_rules import check_kind
 from agenttask.domain.language import Scope
 from agenttask.domain.nearest import did_you_mean, listed, quoted
+from agenttask.domain.pod_rules import check_pod
 from agenttask.domain.quantity import check_amounts
 from agenttask.domain.step_rules import check_step
 
@@ -42,6 +43,7 @@ def validate(spec: AgentTaskSpec, *, step_kinds: Collection[str] | None) -> Step
     _known_limits(spec, step_kinds)
     _inputs(spec.inputs)
     environment.check_pod(spec.pod.env, "spec.pod.env")
+    check_pod(spec.pod)
     check_amounts(spec)
     check_deadlines(spec)
     _distinct_classes(spec.device.classes)
