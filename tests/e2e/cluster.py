@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import yaml
 
+FINAL = ("Succeeded", "Failed", "Cancelled")
+
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     """One namespace, by kubectl."""
@@ -60,7 +62,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
 
     def ended(self, name: str, *, seconds: float = 180) -> dict[str, Any]:
         """The status of a task that ended."""
-        return self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed"), seconds=seconds)
+        return self.until(name, lambda status: status.get("phase") in FINAL, seconds=seconds)
 
     def all_ended(self, names: Iterable[str], *, seconds: float) -> dict[str, dict[str, Any]]:
         """Statuses of all named tasks once every one has ended."""
@@ -68,7 +70,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         end = time.monotonic() + seconds
         while True:
             found = {name: task.get("status", {}) for name, task in self.tasks().items() if name in wanted}
-            running = [name for name in wanted if found.get(name, {}).get("phase") not in ("Succeeded", "Failed")]
+            running = [name for name in wanted if found.get(name, {}).get("phase") not in FINAL]
             if not running:
                 return found
             if time.monotonic() > end:

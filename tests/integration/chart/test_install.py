@@ -86,7 +86,7 @@ def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
         ("list", "configmaps", "yes"),
         ("list", "persistentvolumeclaims", "yes"),
         ("patch", "agenttasks.agenttask.dev", "no"),
-        ("delete", "agenttasks.agenttask.dev", "no"),
+        ("delete", "agenttasks.agenttask.dev", "yes"),
         ("patch", "agentmodels.agenttask.dev", "no"),
         ("get", "secrets", "no"),
         ("list", "secrets", "no"),

@@ -51,6 +51,7 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
         (["agenttasks", "agentmodels", "agentqueues"], ["get", "list", "watch"]),
         (["agenttasks/status", "agentqueues/status"], ["patch"]),
+        (["agenttasks"], ["delete"]),
         (["agenttaskrecords"], ["get", "create", "patch"]),
         (["pods"], ["get", "list", "watch", "create", "delete"]),
         (["configmaps", "persistentvolumeclaims"], ["list", "watch"]),
