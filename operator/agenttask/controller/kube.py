@@ -1,9 +1,10 @@
-"""The six calls that the hot path makes to the API server, on aiohttp and bytes.
+"""The seven calls that the controller makes to the API server, on aiohttp and bytes.
 
 No object model, no GET that nobody asked for, no body kept: callers encode and decode with msgspec where they know the
 type. A general client costs 5 to 50 times the CPU a call (measured). Errors are those of kube_errors.
 """
 
+import io
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
@@ -16,6 +17,8 @@ from agenttask.controller.kube_errors import Unreachable, from_answer
 _ACCEPT: Final = "application/json"
 _ACCEPT_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _ACCEPT_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_LARGE_BODY: Final = 1 << 20
+"""Written piece by piece, as aiohttp asks for: one piece would hold the loop up."""
 MAX_LINE_BYTES: Final = 16 << 20
 """A watch event is an object of at most ~3 MiB (the server's request limit); more than this is no watch stream."""
 
@@ -79,6 +82,14 @@ class KubeClient:
         """
         options = _DeleteOptions(preconditions=_Preconditions(uid), grace_period_seconds=grace_seconds)
         await self._send("DELETE", path, _encode(options))
+
+    async def patch(self, path: str, body: bytes) -> bytes:
+        """Merge-patch an object without a status; with `metadata.resourceVersion` in the body a stale write is refused.
+
+        Raises:
+            Conflict: the object changed since that resourceVersion.
+        """
+        return await self._send("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def patch_status(self, path: str, body: bytes) -> bytes:
         """Merge-patch the status; with `metadata.resourceVersion` in the body a stale write is refused.
@@ -160,11 +171,14 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> bytes:
         headers = {"Accept": accept}
+        data: bytes | io.BytesIO | None = body
         if body is not None:
             headers["Content-Type"] = content_type
+            if len(body) > _LARGE_BODY:
+                data = io.BytesIO(body)
         try:
             async with self._session.request(
-                method, self._server + path, data=body, params=query, headers=headers, timeout=self._timeout
+                method, self._server + path, data=data, params=query, headers=headers, timeout=self._timeout
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

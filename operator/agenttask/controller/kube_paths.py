@@ -1,6 +1,6 @@
 """Where things live on the API server. A namespace of None is all namespaces."""
 
-from agenttask.api.constants import API_VERSION, MODEL_PLURAL, TASK_PLURAL
+from agenttask.api.constants import API_VERSION, MODEL_PLURAL, RECORD_PLURAL, TASK_PLURAL
 
 _CORE = "/api/v1"
 _OURS = f"/apis/{API_VERSION}"
@@ -38,6 +38,16 @@ def models_path(namespace: str | None) -> str:
 def model_path(namespace: str, name: str) -> str:
     """One AgentModel."""
     return f"{models_path(namespace)}/{name}"
+
+
+def records_path(namespace: str) -> str:
+    """The AgentTaskRecords of a namespace."""
+    return _collection(_OURS, namespace, RECORD_PLURAL)
+
+
+def record_path(namespace: str, name: str) -> str:
+    """One AgentTaskRecord."""
+    return f"{records_path(namespace)}/{name}"
 
 
 def nodes_path() -> str:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.reasons import Reason
+from agenttask.api.report import Report
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus
 
 Instant = Annotated[float, Meta(description="Unix seconds")]
@@ -116,6 +117,14 @@ class Rejection(Struct, frozen=True, kw_only=True):
     retry_at: Instant | None = None
 
 
+class StoredOutput(Struct, frozen=True, kw_only=True):
+    """An output that was handed to the gateway; `text` is None where it is larger than a status takes."""
+
+    record: str
+    """The AgentTaskRecord's name."""
+    text: str | None = None
+
+
 class Observation(Struct, frozen=True, kw_only=True):
     """All that `plan` decides from, besides the task and the clock."""
 
@@ -135,3 +144,9 @@ class Observation(Struct, frozen=True, kw_only=True):
     """An input that vanished after the pod was created; the kubelet waits for it without saying so in the pod."""
     models: str = ""
     trace_id: str | None = None
+    live: Report | None = None
+    """How far the running attempt is, as it told the gateway."""
+    live_due: Instant = 0.0
+    """From when on that is worth a write of its own."""
+    stored: StoredOutput | None = None
+    """What an attempt that has ended with `outputStored` did store."""
