@@ -34,14 +34,16 @@ class Doors:
         self._most, self._most_per_address, self._seconds = most, most_per_address, seconds
         self._open: Counter[str] = Counter()
 
-    def __len__(self) -> int:
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
         return self._open.total()
 
     def enter(self, transport: asyncio.BaseTransport) -> str | None:
         """The address that now has one more; None when this one is to be closed."""
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
-        if self._open.total() >= self._most or self._open[address] >= self._most_per_address:
+        if self.open >= self._most or self._open[address] >= self._most_per_address:
             return None
         self._open[address] += 1
         return address
