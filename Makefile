@@ -1,6 +1,6 @@
 # Every target does its own set-up. CLUSTER=local (default), kind or current; see scripts/cluster.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench images cluster-up cluster-down cluster-status venv requirements clean
+.PHONY: help demo test check bench bench-control images cluster-up cluster-down cluster-status venv requirements clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -16,6 +16,9 @@ check: venv ## format, lint, types, imports, Dockerfiles, shell scripts, chart
 
 bench: ## the numbers that the README and the documents name, measured here
 	@scripts/bench
+
+bench-control: ## the controller beside Kubernetes' Job controller, about an hour; ARGS as bench/control takes them
+	@scripts/bench control $(ARGS)
 
 images: ## build the images and hand them to the cluster; prints their sizes
 	@python3 -m scripts.images
