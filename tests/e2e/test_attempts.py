@@ -45,11 +45,11 @@ def test_the_last_failure_says_how_often_it_was_tried(release: Namespace) -> Non
     status = release.ended("never")
 
     assert (status["phase"], status["reason"], status["failures"]) == ("Failed", "BackoffLimitExceeded", 2)
-    assert "2 attempts ended badly, and retry.limit is 1; the last: StepFailed: step say: " in status["message"]
+    assert "2 attempts ended badly, and retry.limit is 1; the last: StepFailed: step 'say': exited 3" in status["message"]
 
 
 def test_two_evictions_spend_nothing_of_the_retry_limit(release: Namespace) -> None:
-    release.apply(task("evicted", "test {{ attempt }} -gt 2 && exit $(({{ attempt }} - 4)); sleep 600"))
+    release.apply(task("evicted", "test {{ attempt }} -gt 2 && exit $((4 - {{ attempt }})); sleep 600"))
 
     for attempt in (1, 2):
         pod = running(release, "evicted", attempt)
