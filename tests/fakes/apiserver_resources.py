@@ -39,6 +39,7 @@ RESOURCES = (
     Resource(plural="configmaps", kind="ConfigMap"),
     Resource(plural="persistentvolumeclaims", kind="PersistentVolumeClaim", status=True),
     Resource(plural="events", kind="Event"),
+    Resource(plural="leases", kind="Lease", group="coordination.k8s.io"),
     Resource(plural="nodes", kind="Node", namespaced=False, status=True),
     Resource(plural="namespaces", kind="Namespace", namespaced=False, status=True),
     Resource(plural=TASK_PLURAL, kind=TASK_KIND, group=GROUP, version=VERSION, status=True),

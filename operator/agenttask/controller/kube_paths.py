@@ -1,6 +1,6 @@
 """Where things live on the API server. A namespace of None is all namespaces."""
 
-from agenttask.api.constants import API_VERSION, MODEL_PLURAL, RECORD_PLURAL, TASK_PLURAL
+from agenttask.api.constants import API_VERSION, MODEL_PLURAL, QUEUE_PLURAL, RECORD_PLURAL, TASK_PLURAL
 
 _CORE = "/api/v1"
 _OURS = f"/apis/{API_VERSION}"
@@ -40,6 +40,16 @@ def model_path(namespace: str, name: str) -> str:
     return f"{models_path(namespace)}/{name}"
 
 
+def queues_path(namespace: str | None) -> str:
+    """The AgentQueues of a namespace."""
+    return _collection(_OURS, namespace, QUEUE_PLURAL)
+
+
+def queue_path(namespace: str, name: str) -> str:
+    """One AgentQueue."""
+    return f"{queues_path(namespace)}/{name}"
+
+
 def records_path(namespace: str) -> str:
     """The AgentTaskRecords of a namespace."""
     return _collection(_OURS, namespace, RECORD_PLURAL)
@@ -73,3 +83,13 @@ def pvcs_path(namespace: str | None) -> str:
 def pvc_path(namespace: str, name: str) -> str:
     """One PersistentVolumeClaim."""
     return f"{pvcs_path(namespace)}/{name}"
+
+
+def leases_path(namespace: str) -> str:
+    """The Leases of a namespace."""
+    return _collection("/apis/coordination.k8s.io/v1", namespace, "leases")
+
+
+def lease_path(namespace: str, name: str) -> str:
+    """One Lease."""
+    return f"{leases_path(namespace)}/{name}"

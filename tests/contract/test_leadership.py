@@ -1,0 +1,166 @@
+"""Election by a Lease, on the fake API server and on the real one: one leader, hand-over, expiry, and what happens to a lease."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+import pytest
+from tests.fakes.apiserver import FakeApiServer
+
+from agenttask.controller.fencing import Fenced
+from agenttask.controller.kube import KubeClient
+from agenttask.controller.kube_paths import lease_path
+from agenttask.controller.leadership import Always, Leadership, NotLeading, Terms
+from agenttask.controller.lease import decode
+from agenttask.controller.login import Connection, find_credentials
+
+NAME = "election"
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def fake() -> AsyncIterator[tuple[KubeClient, str]]:
+    async with FakeApiServer() as server, aiohttp.ClientSession() as session:
+        yield KubeClient(session, server.url), "default"
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
+async def api(request: pytest.FixtureRequest) -> AsyncIterator[tuple[KubeClient, str]]:
+    async with AsyncExitStack() as stack:
+        if request.param == "fake":
+            yield await stack.enter_async_context(fake())
+            return
+        namespace = str(request.getfixturevalue("namespace"))
+        credentials = await find_credentials(request.getfixturevalue("cluster_environment"))
+        connection = await stack.enter_async_context(Connection(credentials))
+        yield KubeClient(connection.session, connection.server), namespace
+
+
+Make = Callable[..., Leadership]
+
+
+@pytest.fixture
+def make(api: tuple[KubeClient, str]) -> Make:
+    client, namespace = api
+
+    def made(identity: str, clock: Callable[[], float]) -> Leadership:
+        return Leadership(client, Terms(name=NAME, namespace=namespace, identity=identity, retry=0.01), clock=clock)
+
+    return made
+
+
+async def acquire(one: Leadership) -> "asyncio.Task[None]":
+    running = asyncio.create_task(one.run())
+    async with asyncio.timeout(10):
+        await one.acquired.wait()
+    return running
+
+
+async def stop(*running: "asyncio.Task[None]") -> None:
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_one_of_two_leads_and_the_other_takes_over_when_it_is_released(make: Make, api: tuple[KubeClient, str]) -> None:
+    clock = Clock()
+    first, second = make("one", clock), make("two", clock)
+    leads = await acquire(first)
+    waits = asyncio.create_task(second.run())
+    await asyncio.sleep(0.2)
+    assert (first.leading(), second.leading(), second.acquired.is_set()) == (True, False, False)
+
+    await stop(leads)
+    await first.release()
+    async with asyncio.timeout(10):
+        await second.acquired.wait()
+
+    assert (first.leading(), second.leading()) == (False, True)
+    spec = decode(await api[0].get(lease_path(api[1], NAME))).spec
+    assert (spec.holder_identity, spec.lease_transitions) == ("two", 1)
+    await stop(waits)
+
+
+async def test_a_dead_leaders_lease_runs_out_by_the_candidates_own_clock(make: Make) -> None:
+    leaders, candidates = Clock(), Clock()
+    candidates.now = 5.0  # clocks need not agree
+    first, second = make("one", leaders), make("two", candidates)
+    await stop(await acquire(first))
+    waits = asyncio.create_task(second.run())
+    await asyncio.sleep(0.2)
+
+    candidates.now += 14
+    await asyncio.sleep(0.2)
+    assert not second.leading()
+    candidates.now += 2
+    async with asyncio.timeout(10):
+        await second.acquired.wait()
+    await stop(waits)
+
+
+async def test_a_paused_leader_writes_nothing_after_its_lease(make: Make, api: tuple[KubeClient, str]) -> None:
+    clock = Clock()
+    one = make("one", clock)
+    leads = await acquire(one)
+    fenced = Fenced(api[0], one.leading)
+    assert fenced is not None
+    assert one.leading()
+
+    clock.now += 9.5  # of ten, and one second must be left
+
+    assert not one.leading()
+    for write in (fenced.create("/x", b""), fenced.patch("/x", b""), fenced.patch_status("/x", b""), fenced.delete("/x", uid="u")):
+        with pytest.raises(NotLeading, match="does not hold the lease"):
+            await write
+    await stop(leads)
+
+
+async def test_a_leader_that_is_ousted_learns_it_and_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agenttask.controller.leadership.RENEWALS", 1000)
+    first_clock, second_clock = Clock(), Clock()
+    first, second = make("one", first_clock), make("two", second_clock)
+    leads = await acquire(first)
+    await stop(leads)
+    await second._try()
+    second_clock.now += 16
+    assert await second._try()
+
+    first_clock.now += 11  # it was stopped in the meantime
+    assert not await first._try()
+    assert not first.leading()
+
+
+async def test_a_lease_that_somebody_deleted_or_touched_is_taken_again(make: Make, api: tuple[KubeClient, str]) -> None:
+    client, namespace = api
+    clock = Clock()
+    one = make("one", clock)
+    assert await one._try()
+    path = lease_path(namespace, NAME)
+    await client.patch(path, b'{"metadata": {"annotations": {"seen": "yes"}}}')
+
+    assert not await one._try()
+    assert one.leading()
+    assert await one._try()
+
+    found = decode(await client.get(path))
+    assert found.spec.lease_transitions == 0
+    assert one.leading()
+
+
+async def test_a_single_replica_needs_no_lease() -> None:
+    alone = Always()
+    runs = asyncio.create_task(alone.run())
+    await alone.release()
+    assert alone.leading()
+    assert alone.acquired.is_set()
+    await stop(runs)
