@@ -1,22 +1,40 @@
 """One suite for every place where checkpoints live."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from tests.fakes.checkpoint_memory import WatchedStore
+from tests.fakes.gateway_server import TOKEN, FakeGateway, refusal, serving
 
 from agenttask.api.checkpoint import MAX_CHECKPOINT_BYTES
-from agenttask.runner.checkpoint_store import CheckpointStore, FileStore, MemoryStore
+from agenttask.api.document import GatewayDocument
+from agenttask.runner.checkpoint_store import CheckpointStore, CheckpointTooLarge, CheckpointUnavailable, FileStore, MemoryStore
+from agenttask.runner.gateway.client import GatewayClient
+from agenttask.runner.gateway.store import GatewayStore
 
 Make = Callable[[], CheckpointStore]
 
 
-@pytest.fixture(params=["memory", "fake", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+@pytest.fixture(params=["memory", "fake", "file", "gateway"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
     """Another client of the same store at each call."""
-    memory = WatchedStore() if request.param == "fake" else MemoryStore()
-    return (lambda: FileStore(tmp_path / "below" / "checkpoint.json")) if request.param == "file" else (lambda: memory)
+    async with AsyncExitStack() as stack:
+        if request.param == "gateway":
+            document = await stack.enter_async_context(serving(FakeGateway(), host="localhost"))
+            yield lambda: gateway_store(document, stack)
+        elif request.param == "file":
+            yield lambda: FileStore(tmp_path / "below" / "checkpoint.json")
+        else:
+            memory = WatchedStore() if request.param == "fake" else MemoryStore()
+            yield lambda: memory
+
+
+def gateway_store(document: GatewayDocument, stack: AsyncExitStack, *, attempt: int = 2, seconds: float = 10) -> GatewayStore:
+    client = GatewayClient(document, TOKEN, fenced=lambda _: None)
+    stack.push_async_callback(client.aclose)
+    return GatewayStore(client, attempt=attempt, load_seconds=seconds, save_seconds=seconds)
 
 
 async def test_nothing_was_saved_at_first(make: Make) -> None:
@@ -34,3 +52,26 @@ async def test_a_checkpoint_of_the_largest_size_fits(make: Make) -> None:
     raw = b"x" * MAX_CHECKPOINT_BYTES
     await make().save(raw)
     assert await make().load() == raw
+
+
+async def test_the_first_attempt_never_asks_a_gateway() -> None:
+    gateway = FakeGateway()
+    gateway.checkpoint = b"of nobody"
+    async with AsyncExitStack() as stack:
+        document = await stack.enter_async_context(serving(gateway, host="localhost"))
+        assert await gateway_store(document, stack, attempt=1).load() is None
+    assert gateway.asked == []
+
+
+async def test_a_gateway_that_does_not_take_it_is_an_error_of_the_port() -> None:
+    gateway = FakeGateway()
+    async with AsyncExitStack() as stack:
+        document = await stack.enter_async_context(serving(gateway, host="localhost"))
+        store = gateway_store(document, stack, seconds=0.1)
+        gateway.limit = 3
+        with pytest.raises(CheckpointTooLarge, match="the checkpoint has 4 bytes"):
+            await store.save(b"four")
+        gateway.always["/v1/checkpoint"] = refusal(500)
+        for ask in (store.load(), store.save(b"x")):
+            with pytest.raises(CheckpointUnavailable, match="status 500"):
+                await ask

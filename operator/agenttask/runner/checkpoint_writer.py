@@ -86,8 +86,8 @@ class CheckpointWriter:
 
     async def flush(self) -> None:
         """Save what is not saved yet; one save is never begun before the one before it has ended, even if that was cancelled."""
-        self._save_task = asyncio.create_task(self._save(), name="save checkpoint")
-        await asyncio.shield(self._save_task)
+        if self._loop.time() >= self._quiet_until:
+            await self._flush()
 
     async def aclose(self) -> None:
         """Save the last, and stop."""
@@ -108,6 +108,10 @@ class CheckpointWriter:
             await _ended(self._save_task)
             self._task, self._unsaved = None, False
 
+    async def _flush(self) -> None:
+        self._save_task = asyncio.create_task(self._save(), name="save checkpoint")
+        await asyncio.shield(self._save_task)
+
     def _wake(self) -> None:
         self._woken.set()
         if self._task is None:
@@ -116,15 +120,19 @@ class CheckpointWriter:
     async def _run(self) -> None:
         while True:
             await self._woken.wait()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(max(self._pace.pause, self._next - self._loop.time())):
                     await self._hurry.wait()
+            except TimeoutError:  # it may come a little before its time
+                save = self._flush
+            else:
+                save = self.flush
             self._woken.clear()
-            await self.flush()
+            await save()
 
     async def _save(self) -> None:
         async with self._saving:
-            if not self._unsaved or self._loop.time() < self._quiet_until:
+            if not self._unsaved:
                 return
             changes, self._changes, self._unsaved = self._changes, [], False
             try:
@@ -157,7 +165,7 @@ class CheckpointWriter:
         if problem != self._problem:
             self._log("checkpoint", f"not saved: {problem}")
         self._problem = problem
-        if self._pace.gap and self._task is not None:
+        if self._pace.gap and not self._hurry.is_set():
             self._next = self._loop.time() + self._pace.gap
             self._woken.set()
 

@@ -71,4 +71,11 @@ def test_credentials_leave_the_environment_and_never_show() -> None:
     taken = take_credentials(environ)
     assert (environ, taken.values) == ({"PATH": "/bin"}, {"AGENTTASK_CREDENTIAL_0": "a", "AGENTTASK_SECRET_0": "b"})
     assert repr(taken) == "Credentials(AGENTTASK_CREDENTIAL_0, AGENTTASK_SECRET_0)"
+    assert taken.gateway_token is None
     assert isinstance(taken, Credentials)
+
+
+def test_the_gateways_token_leaves_the_environment_and_is_none_of_those_that_steps_name() -> None:
+    environ = {"AGENTTASK_GATEWAY_TOKEN": "secret", "PATH": "/bin"}
+    taken = take_credentials(environ)
+    assert (environ, taken.values, taken.gateway_token, "secret" in repr(taken)) == ({"PATH": "/bin"}, {}, "secret", False)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agenttask.api.gateway import FIRST_REPORT_SECONDS, REPORT_SECONDS, LiveReport, ReportAnswer, Share
-from agenttask.runner.gateway.errors import Fenced, GatewayError
+from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayUnavailable
 
 _ANSWER_SECONDS = 15.0
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 300.0
 """Between two reports, whatever the answer says."""
 _SILENCE_SECONDS = 60.0
-"""A report is due after it, though nothing has changed: an attempt that was fenced learns of it."""
+"""A report is due after it, though nothing has changed: an attempt that was fenced learns of it. So long one waits that was refused."""
 
 
 class Reporter(Protocol):
@@ -89,7 +89,7 @@ class LiveReports:
                 return
             except GatewayError as error:
                 self._say(str(error))
-                pause = self._spread(REPORT_SECONDS)
+                pause = self._spread(REPORT_SECONDS if isinstance(error, GatewayUnavailable) else _SILENCE_SECONDS)
             else:
                 self._told, self._problem, heard = report, None, loop.time()
                 self._share(answer.limits)

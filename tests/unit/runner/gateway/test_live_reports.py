@@ -8,7 +8,7 @@ from tests.fakes.virtual_time import in_virtual_time, loop_time
 from agenttask.api.errors import Interrupted
 from agenttask.api.gateway import LiveReport, ReportAnswer, Share
 from agenttask.api.report import ERROR_MESSAGE_CHARACTERS, MOST_COUNTED, STEP_MESSAGE_CHARACTERS, Report, StepReport, UsageReport
-from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayUnavailable
+from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable
 from agenttask.runner.gateway.link import live_report
 from agenttask.runner.gateway.live_reports import LiveReports
 from agenttask.runner.models import ModelUse
@@ -108,6 +108,16 @@ async def test_a_gateway_that_is_away_is_told_once_and_asked_again_and_the_next_
     await asyncio.sleep(5)
     await bench.live.over()
     assert (bench.at, bench.lines, len(bench.told[0].steps)) == ([2, 7, 12], ["gateway: no live report: nobody there"], 2)
+
+
+@in_virtual_time
+async def test_what_is_refused_is_not_asked_again_soon() -> None:
+    bench = Bench(asks=True)
+    bench.fails = GatewayRefused("status 401: expired")
+    bench.live.begin(elapsed=0)
+    await asyncio.sleep(130)
+    await bench.live.over()
+    assert (bench.at, bench.lines) == ([2, 62, 122], ["gateway: no live report: status 401: expired"])
 
 
 @in_virtual_time
