@@ -10,11 +10,10 @@ tasks), `schema` (what our CRD costs the API server). See bench/README.md.
 """
 
 import argparse
-import pstats
 from pathlib import Path
 
 import uvloop
-from bench.control import goals, plot, table
+from bench.control import goals, plot, sampler, table
 from bench.control.programme import MEASUREMENTS, Plan, measure, profile
 from bench.control.results import Results
 from bench.control.stage import ROOT
@@ -37,16 +36,14 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="keep the processes' logs of the last run here")
     parser.add_argument("--add", action="store_true", help="to what was measured before, instead of beginning anew")
     parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--profile", choices=["burst", "finished", "waiting"], help="run it once under cProfile and print the functions")
+    parser.add_argument("--profile", choices=["burst", "finished", "waiting"], help="run it once and print where our controller's CPU goes")
     given = parser.parse_args()
     plan = Plan(
         only=given.only, rounds=given.rounds, tasks=given.tasks, default_tasks=given.default_tasks, paced_seconds=given.paced_seconds,
         deep=given.deep, backlog=given.backlog, deep_rounds=given.deep_rounds, storage=given.storage, settings=given.set, logs=given.logs,
     )  # fmt: skip
     if given.profile:
-        stats = pstats.Stats(str(uvloop.run(profile(plan, given.profile))))
-        stats.sort_stats("tottime").print_stats(40)
-        stats.sort_stats("cumulative").print_stats(60)
+        print(sampler.tables(sampler.read(uvloop.run(profile(plan, given.profile)))))
         return
     file = given.output / "control.json"
     if not given.report:

@@ -103,7 +103,7 @@ def _apiserver(stage: Stage, stack: contextlib.ExitStack) -> None:
         f"--tls-cert-file={folder}/server.pem", f"--tls-private-key-file={folder}/server.key", f"--token-auth-file={folder}/tokens.csv",
         "--authorization-mode=RBAC", "--service-cluster-ip-range=10.97.0.0/16", "--service-account-issuer=https://bench.invalid",
         f"--service-account-key-file={folder}/server.pem", f"--service-account-signing-key-file={folder}/server.key",
-        "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000", "--profiling=false",
+        "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000",
     ]  # fmt: skip
     server = stack.enter_context(started("kube-apiserver", command, folder))
     access = stage.access("admin")
