@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.checkpoint_memory import WatchedStore
+from tests.fakes.gateway_program import Replica
+from tests.fakes.gateway_program import serving as serving_controller
 from tests.fakes.gateway_server import TOKEN, FakeGateway, refusal, serving
 
 from agenttask.api.checkpoint import MAX_CHECKPOINT_BYTES
@@ -17,13 +19,18 @@ from agenttask.runner.gateway.store import GatewayStore
 Make = Callable[[], CheckpointStore]
 
 
-@pytest.fixture(params=["memory", "fake", "file", "gateway"])
+@pytest.fixture(params=["memory", "fake", "file", "gateway", "controller"])
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
     """Another client of the same store at each call."""
     async with AsyncExitStack() as stack:
         if request.param == "gateway":
             document = await stack.enter_async_context(serving(FakeGateway(), host="localhost"))
             yield lambda: gateway_store(document, stack)
+        elif request.param == "controller":
+            replica = Replica()
+            replica.now_runs(2)
+            document = await stack.enter_async_context(serving_controller(replica, tmp_path))
+            yield lambda: gateway_store(document, stack, token=replica.token(2))
         elif request.param == "file":
             yield lambda: FileStore(tmp_path / "below" / "checkpoint.json")
         else:
@@ -31,8 +38,10 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             yield lambda: memory
 
 
-def gateway_store(document: GatewayDocument, stack: AsyncExitStack, *, attempt: int = 2, seconds: float = 10) -> GatewayStore:
-    client = GatewayClient(document, TOKEN, fenced=lambda _: None)
+def gateway_store(
+    document: GatewayDocument, stack: AsyncExitStack, *, attempt: int = 2, seconds: float = 10, token: str = TOKEN
+) -> GatewayStore:
+    client = GatewayClient(document, token, fenced=lambda _: None)
     stack.push_async_callback(client.aclose)
     return GatewayStore(client, attempt=attempt, load_seconds=seconds, save_seconds=seconds)
 

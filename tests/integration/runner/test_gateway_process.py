@@ -1,5 +1,6 @@
 """Attempts of one task as processes before a gateway over HTTPS: killed, and gone on with by the next pod, wherever files were."""
 
+import base64
 import json
 import shutil
 import signal
@@ -8,12 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.fakes.gateway_program import Replica
+from tests.fakes.gateway_program import in_thread as in_controller
 from tests.fakes.gateway_server import TOKEN, FakeGateway, in_thread, refusal
+from tests.fakes.seen import UID
 
 from agenttask.api.checkpoint import decode
 from agenttask.api.document import GatewayDocument
 from agenttask.api.gateway import RefusalReason
 from agenttask.api.reasons import Reason
+from agenttask.controller.gateway.record_body import record_name
 
 
 class Cluster:
@@ -194,3 +199,33 @@ def test_without_a_token_the_log_says_so_and_the_task_runs(cluster: Cluster) -> 
     code, log = cluster.pod.end()
     assert (code, cluster.pod.report().output) == (0, "one\n"), log
     assert "gateway: not used: the variable AGENTTASK_GATEWAY_TOKEN holds no token" in log
+
+
+def test_the_controllers_own_gateway_carries_a_task_over_a_kill(pod: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    replica = Replica()
+    with in_controller(replica, tmp_path_factory.mktemp("secret")) as document:
+        cluster = Cluster(pod, FakeGateway(), document)
+        (pod.root / "inputs" / "in.txt").write_text("input")
+
+        def record() -> dict[str, Any]:
+            return replica.counter.store.find("agenttaskrecords", "agents", record_name("review", UID)) or {}
+
+        def kept() -> list[str]:
+            stored = record().get("checkpoint")
+            return [] if stored is None else [step.name for step in decode(base64.b64decode(stored)).steps]
+
+        steps = four_steps(cluster, keepFiles=["*.txt"])
+        steps[0] = {"name": "one", "write": {"path": "x", "content": "input"}, "keepFiles": ["x"]}
+        steps[3]["exec"]["command"][2] += "; seq 1 20000"
+        cluster.start(*steps, variables={"AGENTTASK_GATEWAY_TOKEN": replica.token(1)})
+        pod.until(lambda: pod.sleeping() and kept() == ["one", "two"])
+        pod.signal(signal.SIGKILL)
+        pod.end()
+        cluster.lose_workspace()
+        (pod.root / "go").touch()
+        replica.now_runs(2)
+        cluster.start(*steps, attempt=2, variables={"AGENTTASK_GATEWAY_TOKEN": replica.token(2)})
+        code, log = pod.end()
+        assert (code, pod.report().output_stored, cluster.counted()) == (0, True, ["two", "three", "three"]), log
+        assert record()["output"].startswith("by two, attempt 1\n")
+        assert (record()["output"].endswith("20000\n"), record()["attempt"]) == (True, 2)
