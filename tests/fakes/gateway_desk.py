@@ -8,7 +8,7 @@ from typing import Any
 import trustme
 
 from agenttask.api.gateway import TokenClaims
-from agenttask.controller.admission import SeenModel
+from agenttask.api.model import AgentModelSpec
 from agenttask.controller.gateway.desk import Desk
 from agenttask.controller.gateway.records import Records
 from agenttask.controller.gateway.tokens import Tokens
@@ -33,22 +33,27 @@ class Caches:
 
     def __init__(self) -> None:
         self.tasks: dict[str, SeenTask] = {UID: task()}
+        self.on_server: set[str] = set()
         self.pods: dict[str, SeenPod] = {}
-        self.seen_models: dict[str, SeenModel] = {}
+        self.used: dict[str, AgentModelSpec] = {}
 
     def task(self, uid: str) -> SeenTask | None:
         """The task."""
         return self.tasks.get(uid)
+
+    async def over(self, claims: TokenClaims) -> bool:
+        """Whether the API server would say so."""
+        return claims.uid not in self.on_server
 
     def pod(self, uid: str, name: str) -> SeenPod | None:
         """Its pod of any name."""
         del name
         return self.pods.get(uid)
 
-    def models(self, namespace: str) -> Mapping[str, SeenModel]:
-        """The models of every namespace."""
-        del namespace
-        return self.seen_models
+    def models(self, task: SeenTask) -> Mapping[str, AgentModelSpec]:
+        """The models of every task."""
+        del task
+        return self.used
 
 
 class Counter:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.admission import Gate
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.handover import Handover, NoHandover
 from agenttask.controller.installation import Installation
 from agenttask.controller.observer import NoObserver
 from agenttask.controller.pace import Pace
@@ -12,6 +13,8 @@ from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
 from agenttask.domain.device import DeviceStrategy
+
+NO_HANDOVER = NoHandover()
 
 
 def reconciler(
@@ -25,6 +28,7 @@ def reconciler(
     random: Callable[[], float],
     per_second: float = 5.0,
     node_lost_seconds: float = 300.0,
+    handover: Handover = NO_HANDOVER,
 ) -> Reconciler:
     """Its parts hold nothing but what they remember between passes."""
     pods = AttemptPods(pods=world.pods, writer=writer, installation=installation, clock=clock, random=random)
@@ -35,6 +39,7 @@ def reconciler(
         names=names,
         gate=Gate(installation, names, strategies),
         observer=NoObserver(),
+        handover=handover,
         node_lost_seconds=node_lost_seconds,
     )
     return Reconciler(
@@ -44,6 +49,7 @@ def reconciler(
         view=view,
         pods=pods,
         observer=NoObserver(),
+        handover=handover,
         pace=Pace(per_second),
         ended=lambda *_: None,
         clock=clock,

@@ -13,6 +13,8 @@ from agenttask.controller.acceptance import names_of
 from agenttask.controller.admission import CLAIM, CONFIG_MAP, DEVICES, Gate, Key
 from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.expiry import Expiry
+from agenttask.controller.gateway.service import GatewayService
+from agenttask.controller.handover import NoHandover
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.login import Connection, find_credentials
@@ -42,6 +44,7 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
 
     Raises:
         LoginError: there are no credentials for an API server.
+        BadIdentity: the gateway's Secret has not what it needs.
     """
     credentials = await find_credentials(environ, home=home)
     plugins = load(allowed_distributions=settings.plugins.allowed_distributions)
@@ -61,7 +64,11 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
 
 
 def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: TaskObserver) -> Controller:
-    """The controller, ready to start."""
+    """The controller, ready to start.
+
+    Raises:
+        BadIdentity: the gateway's Secret has not what it needs.
+    """
     loop = asyncio.get_running_loop()
     queue: WorkQueue[str] = WorkQueue()
     wakeups, tasks = Wakeups(), TaskCache()
@@ -84,6 +91,10 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     namespaces = settings.namespaces or (None,)
     expiry = Expiry(client, namespaces, clock=time.time)
     pods = AttemptPods(pods=world.pods, writer=client, installation=settings, clock=time.time)
+    gateway = None
+    if settings.gateway.enabled:
+        gateway = GatewayService(settings.gateway, writer=client, world=world, wake=queue.add, leading=lambda: True)
+    handover = gateway.desk if gateway is not None else NoHandover()
     view = View(
         world=world,
         pods=pods,
@@ -91,6 +102,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         names=names,
         gate=Gate(settings, names, strategies),
         observer=observer,
+        handover=handover,
         node_lost_seconds=settings.node_lost_seconds,
     )
     reconciler = Reconciler(
@@ -100,11 +112,12 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         view=view,
         pods=pods,
         observer=observer,
+        handover=handover,
         pace=Pace(settings.waiting_writes_per_second),
         ended=expiry.note,
         clock=time.time,
     )
-    return Controller(
+    controller = Controller(
         world=world,
         queue=queue,
         reconcile=reconciler.reconcile,
@@ -113,9 +126,11 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, namespace)],
         nodes=_nodes(client, inventory) if settings.nodes else None,
         expiry=expiry,
+        background={"gateway": lambda: gateway.run(controller.ready)} if gateway is not None else {},
         workers=settings.workers,
         clock=loop.time,
     )
+    return controller
 
 
 def _reflectors(client: KubeClient, world: World, namespace: str | None) -> list[Reflector[Pod] | Reflector[PartialObject]]:

@@ -14,6 +14,7 @@ import uvloop
 
 from agenttask.controller.bootstrap import serve
 from agenttask.controller.credentials import LoginError
+from agenttask.controller.gateway.identity import BadIdentity
 from agenttask.controller.logs import configure
 from agenttask.controller.settings import ENV_CONFIG, ENV_PREFIX, Settings, SettingsError, read_config, read_settings
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return 0 if runner.run(serve(settings, os.environ)) else 1
-    except LoginError as error:
+    except (LoginError, BadIdentity) as error:
         logger.error("%s", error)  # noqa: TRY400 - a traceback tells the admin nothing
         return WRONG_SETTINGS
 

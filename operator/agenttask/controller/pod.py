@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.api import constants as c
-from agenttask.api.document import DeviceDocument, Policy, SecretVariable, TaskDocument, TaskRef, encode
+from agenttask.api.document import DeviceDocument, GatewayDocument, Policy, SecretVariable, TaskDocument, TaskRef, encode
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.task import AgentTaskSpec, DeviceStatus
 from agenttask.controller.installation import Installation
@@ -41,6 +41,7 @@ class PodRequest(Struct, frozen=True, kw_only=True):
     device: DeviceStatus
     device_class: DeviceClass | None
     environment: Mapping[str, str]
+    gateway: GatewayDocument | None = None
 
 
 def build(request: PodRequest, installation: Installation) -> bytes:
@@ -61,6 +62,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
         secrets=secrets,
         device=_device(request),
         policy=Policy(hosts=installation.allowed_hosts, hub=installation.hub_downloads),
+        gateway=request.gateway,
     )
     pod = {
         "apiVersion": "v1",

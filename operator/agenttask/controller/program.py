@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from agenttask.controller.drivers import Reconcile, drive_many
@@ -40,12 +40,13 @@ class Controller:
         reflectors: Sequence[Reflector[Any]],
         nodes: Reflector[Any] | None,
         expiry: Expiry,
+        background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
         workers: int,
         clock: Callable[[], float],
     ) -> None:
         self._world, self._queue, self._reconcile, self._client = world, queue, reconcile, client
         self._namespaces, self._reflectors, self._nodes = namespaces, reflectors, nodes
-        self._expiry, self._workers, self._clock = expiry, workers, clock
+        self._expiry, self._background, self._workers, self._clock = expiry, background, workers, clock
         self._tasks: list[asyncio.Task[None]] = []
         self._driving = False
         self.failed = asyncio.Event()
@@ -76,6 +77,8 @@ class Controller:
         for reflector in (*self._reflectors, *([self._nodes] if self._nodes is not None else [])):
             self._spawn(reflector.run(), f"watch of {reflector.path}")
         self._spawn(self._drive(), "drivers")
+        for name, run in self._background.items():
+            self._spawn(run(), name)
         sweeper = Sweeper(self._client, self._namespaces, self._world.tasks, self._world.models, self._queue.add)
         self._spawn(sweeper.run(), "sweep")
         self._spawn(self._expiry.run(), "expiry")

@@ -14,6 +14,7 @@ from agenttask.api.reasons import Phase
 from agenttask.api.task import AgentTaskStatus
 from agenttask.controller.admission import models_used
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.handover import Handover
 from agenttask.controller.installation import Installation
 from agenttask.controller.kube_errors import Conflict, NotFound
 from agenttask.controller.kube_paths import task_path
@@ -44,13 +45,14 @@ class Reconciler:
         view: View,
         pods: AttemptPods,
         observer: TaskObserver,
+        handover: Handover,
         pace: Pace,
         ended: Callable[[SeenTask, AgentTaskStatus], None],
         clock: Callable[[], float],
     ) -> None:
         self._world, self._writer, self._installation = world, writer, installation
         self._view, self._pods, self._observer, self._pace = view, pods, observer, pace
-        self._ended, self._clock = ended, clock
+        self._handover, self._ended, self._clock = handover, ended, clock
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass; seconds until time alone may ask for another one.
@@ -84,14 +86,17 @@ class Reconciler:
         spec, admission = task.spec, seen.admission
         if spec is None or not isinstance(admission, Admitted):
             raise AssertionError("a pod is planned for admitted tasks only")
+        models = models_used(spec, self._world.models.of(task.namespace))
+        entry = self._handover.enter(task, spec, action.attempt, models)
         request = PodRequest(
             task=task,
             spec=spec,
             attempt=action.attempt,
-            models=models_used(spec, self._world.models.of(task.namespace)),
+            models=entry.models,
             device=admission.device,
             device_class=self._installation.device_class(admission.device.class_),
-            environment=self._observer.environment_for(task, action.attempt, seen.pod_name),
+            environment={**self._observer.environment_for(task, action.attempt, seen.pod_name), **entry.variables},
+            gateway=entry.gateway,
         )
         await self._pods.create(request, seen.pod_name)
         self._view.answered(task.uid)
@@ -109,7 +114,7 @@ class Reconciler:
         body = status_patch(task, status) if status is not None else None
         if status is None or body is None:
             return made.requeue_after
-        if status.phase in (Phase.QUEUED, Phase.STARTING) and status.ended_attempts == task.status.ended_attempts:
+        if _only_tells(task.status, status):
             wait = self._pace.wait(task.uid, self._clock())
             if wait > 0:
                 return wait if made.requeue_after is None else min(wait, made.requeue_after)
@@ -139,6 +144,7 @@ class Reconciler:
             return False
         if status.ended_attempts != task.status.ended_attempts:
             self._observer.attempt_ended(task, status, pod)
+        self._handover.status_written(task.uid)
         written = read_task(msgspec.json.decode(answer))
         if written is not None:
             self._world.tasks.put(written)
@@ -161,7 +167,15 @@ class Reconciler:
 
     def _forget(self, uid: str) -> None:
         self._view.forget(uid)
+        self._handover.forget(uid)
         self._pods.forget(uid)
         self._pace.forget(uid)
         self._world.wakeups.forget(uid)
         self._world.pods.forget_task(uid)
+
+
+def _only_tells(old: AgentTaskStatus, new: AgentTaskStatus) -> bool:
+    """Whether a write would say only what a task waits for, or how far it is: nobody misses one that comes later."""
+    if new.ended_attempts != old.ended_attempts:
+        return False
+    return new.phase in (Phase.QUEUED, Phase.STARTING) or (new.phase is Phase.RUNNING and old.phase is Phase.RUNNING)

@@ -39,6 +39,17 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     otlp_endpoint: str = ""
 
 
+class GatewaySettings(Section, frozen=True, kw_only=True):
+    """Where running attempts hand over checkpoints, large outputs and progress. `url` is what pods are told, as `https://name:port`."""
+
+    enabled: bool = False
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8443
+    """0 takes a free one."""
+    url: Annotated[str, Meta(pattern=r"^(https://[^/?#@\s]+)?$", max_length=512)] = ""
+    certificate_dir: Annotated[str, Meta(min_length=1, max_length=4096)] = "/etc/agenttask-gateway"
+    """With tls.crt, tls.key, ca.crt and token.key."""
+
+
 class Settings(Installation, frozen=True, kw_only=True):
     """Everything that can be set; `namespaces` empty means all of them."""
 
@@ -53,6 +64,7 @@ class Settings(Installation, frozen=True, kw_only=True):
     """For /healthz and /readyz; 0 takes a free one."""
     logging: Logging = Logging()
     telemetry: TelemetrySettings = TelemetrySettings()
+    gateway: GatewaySettings = GatewaySettings()
 
 
 def read_settings(*, config: str | None, environ: Mapping[str, str], flags: Sequence[str]) -> Settings:
@@ -150,6 +162,10 @@ def _consistent(settings: Settings) -> None:
     for name in settings.default_device_classes:
         if name not in names:
             raise SettingsError(f"defaultDeviceClasses: {name!r} is none of deviceClasses: {listed(names)}{did_you_mean(name, names)}")
+    if settings.gateway.enabled and not settings.gateway.url:
+        raise SettingsError(
+            "gateway.url is needed where gateway.enabled is true: what pods are told, as https://agenttask-gateway.agents.svc:8443"
+        )
 
 
 def _camel(words: str) -> str:

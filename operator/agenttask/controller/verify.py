@@ -15,7 +15,7 @@ from agenttask.controller.pod_shape import ANNOTATIONS, LABELS, Container, Mount
 from agenttask.domain.nearest import quoted
 from agenttask.domain.quantity import amount
 
-_VARIABLES: Final = frozenset({"HOME", "TMPDIR", c.ENV_TRACEPARENT, "TRACESTATE"})
+_VARIABLES: Final = frozenset({"HOME", "TMPDIR", c.ENV_TRACEPARENT, "TRACESTATE", c.ENV_GATEWAY_TOKEN})
 _VARIABLE_PREFIX: Final = "OTEL_"
 _HOST_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 _FIXED_MOUNTS: Final = {"workspace": c.WORKSPACE_PATH, "scratch": c.SCRATCH_PATH, "document": c.DOCUMENT_DIR}

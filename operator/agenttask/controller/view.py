@@ -6,13 +6,14 @@ from agenttask.api.task import AgentTaskSpec
 from agenttask.controller.acceptance import PluginNames, refusal
 from agenttask.controller.admission import Gate, missing, models_used
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.handover import Handover
 from agenttask.controller.installation import Installation
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.world import World
-from agenttask.domain import attempts, deadlines
+from agenttask.domain import attempts, deadlines, outcome
 from agenttask.domain.model_names import models_named
-from agenttask.domain.observation import Admission, Admitted, Observation, Refused, SeenTask, Waits
+from agenttask.domain.observation import Admission, Admitted, Observation, Refused, SeenPod, SeenTask, StoredOutput, Waits
 
 _NOT_ASKED: Final = Admitted()
 
@@ -29,10 +30,11 @@ class View:
         names: PluginNames,
         gate: Gate,
         observer: TaskObserver,
+        handover: Handover,
         node_lost_seconds: float,
     ) -> None:
         self._world, self._pods, self._installation = world, pods, installation
-        self._names, self._gate, self._observer = names, gate, observer
+        self._names, self._gate, self._observer, self._handover = names, gate, observer, handover
         self._node_lost_seconds = node_lost_seconds
         self._refusals: dict[str, Refused | None] = {}
         self._unanswered: dict[str, int] = {}
@@ -42,7 +44,7 @@ class View:
         """One look.
 
         Raises:
-            KubeError: a pod on record is not in the cache, and the API server could not be asked for it.
+            KubeError: a pod on record is not in the cache, or an output is stored, and the API server could not be asked for it.
         """
         attempt = attempts.current(task)
         name = pod_name(task.metadata.name, task.uid, attempt)
@@ -68,7 +70,14 @@ class View:
             missing_input=waits.message if waits is not None else None,
             models=", ".join(models_named(spec)) if spec is not None else "",
             trace_id=self._observer.trace_id(task),
+            live=self._handover.live(task.uid, attempt),
+            live_due=self._handover.due(task.uid),
+            stored=await self._stored(task, attempt, pod),
         )
+
+    async def _stored(self, task: SeenTask, attempt: int, pod: SeenPod | None) -> StoredOutput | None:
+        report = outcome.report_of(pod) if pod is not None else None
+        return await self._handover.stored_output(task, attempt) if report is not None and report.output_stored else None
 
     def record(self, uid: str, attempt: int) -> None:
         """The attempt is on record now, and its pod is about to be created."""

@@ -10,13 +10,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from agenttask.api.constants import RECORD_KIND
 from agenttask.api.meta import Condition, ConditionStatus
 from agenttask.api.reasons import ConditionType, Phase, Reason
-from agenttask.api.report import shorten
-from agenttask.api.task import AgentTaskStatus
+from agenttask.api.report import Report, shorten
+from agenttask.api.task import AgentTaskStatus, OutputRef
 from agenttask.domain import deadlines, moment, progress
 from agenttask.domain.conditions import phase_of, terminal, with_condition
-from agenttask.domain.observation import Observation, SeenPod, SeenTask, Waits
+from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput, Waits
 from agenttask.domain.outcome import Outcome
 from agenttask.domain.retry import Failure
 
@@ -44,11 +45,11 @@ def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> Agen
 
 
 def running(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> AgentTaskStatus:
-    """The container runs; how far it is shows only in the report that it leaves."""
+    """The container runs; how far it is shows in what it tells the gateway, and in the report that it leaves."""
     draft = _Draft(task, now)
     draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
     draft.set(ConditionType.POD_READY, "True", Reason.POD_RUNNING)
-    steps = progress.steps_of(task.spec.steps, None, pod, ended=False, now=now) if task.spec is not None else ()
+    steps = progress.steps_of(task.spec.steps, seen.live, pod, ended=False, now=now) if task.spec is not None else ()
     status = draft.status(seen, Reason.POD_RUNNING, None)
     return msgspec.structs.replace(status, steps=steps, progress=progress.progress_of(steps))
 
@@ -82,9 +83,24 @@ def finished(task: SeenTask, seen: Observation, end: AttemptEnd, now: float) -> 
     return msgspec.structs.replace(
         status,
         progress=progress.progress_of(status.steps, succeeded=success),
-        output=report.output if success and report is not None else None,
+        output=_output(report, seen.stored) if success else None,
+        output_ref=_output_ref(report, seen.stored) if success else None,
         completion_time=moment.render(now if finished_at is None else min(finished_at, now)),
     )
+
+
+def _output(report: Report | None, stored: StoredOutput | None) -> str | None:
+    """The output as far as the status has room for it."""
+    if report is None or not report.output_stored:
+        return report.output if report is not None else None
+    return stored.text if stored is not None else None
+
+
+def _output_ref(report: Report | None, stored: StoredOutput | None) -> OutputRef | None:
+    """Where it is otherwise."""
+    if report is None or not report.output_stored or stored is None or stored.text is not None:
+        return None
+    return OutputRef(kind=RECORD_KIND, name=stored.record, key="output")
 
 
 def between(task: SeenTask, seen: Observation, end: AttemptEnd, now: float, *, retry_at: float) -> AgentTaskStatus:
@@ -128,7 +144,8 @@ def _after(task: SeenTask, status: AgentTaskStatus, seen: Observation, end: Atte
     old, pod = task.status, seen.pod
     if pod is None and old.attempt != seen.attempt:
         return status  # cancelled before there was a pod
-    report = end.outcome.report if end.outcome is not None else None
+    # Of an attempt that was taken away, the last that it told while it ran.
+    report = (end.outcome.report if end.outcome is not None else None) or seen.live
     steps = progress.steps_of(task.spec.steps, report, pod, ended=True, now=now) if task.spec is not None else ()
     return msgspec.structs.replace(
         status,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from agenttask.api.reasons import TERMINAL_REASONS, Reason
 from agenttask.api.report import MalformedReport, Report, decode
-from agenttask.domain.observation import SeenPod, Terminated
+from agenttask.domain.observation import SeenPod, StoredOutput, Terminated
 from agenttask.domain.waiting import NO_ENTRY_POINT
 
 _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
@@ -39,12 +39,18 @@ def too_long(seconds: int) -> str:
     return f"the task ran longer than activeDeadlineSeconds ({seconds} s); raise it, or give the task less to do"
 
 
-def of(pod: SeenPod, *, deadline: float | None, seconds: int) -> Outcome:
-    """The end of a pod that has finished; `deadline` is when it should have ended at the latest, `seconds` after its start."""
+def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutput | None = None) -> Outcome:
+    """The end of a pod that has finished; `deadline` is when it should have ended at the latest, `seconds` after its start.
+
+    `stored` is the output that the attempt handed to the gateway, if it did.
+    """
     report = report_of(pod)
     done = report is not None and report.done
     error = report.error if report is not None and report.done else None
     if done and error is None and not _killed(pod):
+        if report is not None and report.output_stored and stored is None:
+            message = "the runner said that its output is stored, and no record has it"
+            return Outcome(reason=Reason.RUNNER_CRASHED, message=message, report=report)
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
         return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)

@@ -130,7 +130,11 @@ def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
     if now < settles:
         return Plan(requeue_after=deadlines.until(now, settles, ends))
     status = lifecycle.running(task, seen, pod, now)
-    return Plan(status=_if_changed(task, status), requeue_after=deadlines.until(now, ends))
+    if _if_changed(task, status) is not None or seen.live is None or status.steps == task.status.steps:
+        return Plan(status=_if_changed(task, status), requeue_after=deadlines.until(now, ends))
+    if now < seen.live_due:
+        return Plan(requeue_after=deadlines.until(now, seen.live_due, ends))
+    return Plan(status=status, requeue_after=deadlines.until(now, ends))
 
 
 def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
@@ -156,7 +160,8 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
             return _refuse(task, seen, why, now)
         if ends is not None and (pod.deletion or now) >= ends:
             return _too_late(task, spec, seen, why, now)
-    ended = outcome.of(pod, deadline=deadlines.active_ends(task, pod, spec), seconds=spec.active_deadline_seconds)
+    ends = deadlines.active_ends(task, pod, spec)
+    ended = outcome.of(pod, deadline=ends, seconds=spec.active_deadline_seconds, stored=seen.stored)
     return _over(task, spec, seen, ended, now, known=pod.terminated is not None or pod.started is None)
 
 

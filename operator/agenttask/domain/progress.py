@@ -33,20 +33,22 @@ def steps_of(steps: Sequence[Step], report: Report | None, pod: SeenPod | None, 
         one = told.get(index)
         if one is None:
             return StepStatus(name=step.name, phase=StepPhase.SKIPPED if ended else StepPhase.PENDING)
-        return _shown(step.name, one, began, last)
+        return _shown(step.name, one, began, last, ended=ended)
 
     return tuple(shown(index, step) for index, step in enumerate(steps))
 
 
-def _shown(name: str, one: StepReport, began: float, last: float) -> StepStatus:
-    """A step that the report tells of; there is a report only when the container has ended, so nothing runs any more."""
+def _shown(name: str, one: StepReport, began: float, last: float, *, ended: bool) -> StepStatus:
+    """A step that the report tells of."""
     phase = _PHASES[one.code]
     if phase not in _RAN:
         return StepStatus(name=name, phase=phase, tries=one.tries, items=items_of(one), message=one.message or None)
     started = min(began + one.started_ms / 1000, last)
-    finished = min(started + one.duration_ms / 1000, last)
+    finished: float | None = min(started + one.duration_ms / 1000, last)
     message = one.message
-    if phase is StepPhase.RUNNING:
+    if phase is StepPhase.RUNNING and not ended:
+        finished = None
+    elif phase is StepPhase.RUNNING:
         phase, finished, message = StepPhase.FAILED, last, message or "it was running when the attempt ended"
     return StepStatus(
         name=name,
@@ -54,7 +56,7 @@ def _shown(name: str, one: StepReport, began: float, last: float) -> StepStatus:
         tries=one.tries,
         items=items_of(one),
         started_at=moment.render_exact(started),
-        finished_at=moment.render_exact(finished),
+        finished_at=moment.render_exact(finished) if finished is not None else None,
         message=message or None,
     )
 

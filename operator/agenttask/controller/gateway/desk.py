@@ -13,7 +13,6 @@ from agenttask.api.gateway import REPORT_SECONDS, LiveReport, ReportAnswer, Toke
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.report import Report
 from agenttask.api.task import AgentTaskSpec
-from agenttask.controller.admission import SeenModel, models_used
 from agenttask.controller.gateway.fencing import Standing, standing
 from agenttask.controller.gateway.health import ModelHealth
 from agenttask.controller.gateway.live import LiveReports
@@ -41,12 +40,20 @@ class View(Protocol):
         """The task, unless it is final or gone."""
         ...
 
+    async def over(self, claims: TokenClaims) -> bool:
+        """Whether the API server says that a task which is in no cache is final or gone: Fenced is for good, and a cache may lag behind.
+
+        Raises:
+            Unavailable: it does not tell now.
+        """
+        ...
+
     def pod(self, uid: str, name: str) -> SeenPod | None:
         """Its pod of this name."""
         ...
 
-    def models(self, namespace: str) -> Mapping[str, SeenModel]:
-        """The AgentModels of a namespace."""
+    def models(self, task: SeenTask) -> Mapping[str, AgentModelSpec]:
+        """The AgentModels that the task uses, fallbacks among them."""
         ...
 
 
@@ -83,7 +90,7 @@ class Desk:
         self._rate = Rate(clock)
         self.health = ModelHealth(clock)
 
-    def admit(self, authorization: str | None) -> TokenClaims:
+    async def admit(self, authorization: str | None) -> TokenClaims:
         """Who asks, if that attempt may still speak.
 
         Raises:
@@ -99,10 +106,12 @@ class Desk:
             claims = self._identity.tokens.read(token.strip(), self._clock())
         except BadToken as error:
             raise Unauthorized(str(error)) from error
-        self._still(claims)
         wait = self._rate.wait(claims.uid)
         if wait:
             raise Busy("too many requests of this attempt", retry_after=wait)
+        if self._view.task(claims.uid) is None and not await self._view.over(claims):
+            raise Unavailable("this replica does not know the task yet", retry_after=_VIEW_CATCHES_UP)
+        self._still(claims)
         return claims
 
     async def checkpoint(self, claims: TokenClaims) -> bytes:
@@ -124,7 +133,7 @@ class Desk:
     def report(self, claims: TokenClaims, told: LiveReport) -> ReportAnswer:
         """How far the attempt is; what it may ask of its models from now on."""
         task = self._still(claims)
-        used = models_used(task.spec, self._view.models(claims.namespace)) if task.spec is not None else {}
+        used = self._view.models(task)
         self._live.take(claims, told)
         for report in told.models:
             if report.name in used:

@@ -5,6 +5,8 @@ from typing import Final
 
 PER_SECOND: Final = 2.0
 BURST: Final = 20.0
+MOST_BUCKETS: Final = 4096
+"""Attempts whose task is over ask too, and nobody tells when the last of their pods is gone."""
 
 
 class Rate:
@@ -17,6 +19,9 @@ class Rate:
     def wait(self, key: str) -> float:
         """0 lets the request pass; else in how many seconds one may."""
         now = self._clock()
+        if len(self._buckets) >= MOST_BUCKETS:
+            whole = self._burst / self._per_second  # who has not asked for so long has a full bucket again
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if now - bucket[1] < whole}
         left, at = self._buckets.get(key, (self._burst, now))
         left = min(self._burst, left + max(0.0, now - at) * self._per_second)
         passes = left >= 1

@@ -70,7 +70,7 @@ class Gateway:
             problem = self._ready()
             if problem is not None:
                 raise Unavailable(f"the controller is starting: {problem}", retry_after=_SOON)
-            claims = self._desk.admit(request.headers.get("Authorization"))
+            claims = await self._desk.admit(request.headers.get("Authorization"))
             return await act(request, claims)
 
         return handle

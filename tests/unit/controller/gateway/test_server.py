@@ -27,7 +27,6 @@ from agenttask.api.gateway import (
 from agenttask.api.model import AgentModelSpec, Limits
 from agenttask.api.report import Report, StepReport
 from agenttask.api.task import AgentTaskStatus
-from agenttask.controller.admission import SeenModel
 from agenttask.controller.gateway.rate import BURST
 from agenttask.controller.gateway.server import Gateway
 from agenttask.controller.gateway.tokens import Tokens
@@ -95,8 +94,7 @@ async def test_an_output_is_there_for_the_status(served: Served) -> None:
 
 async def test_a_report_is_kept_for_the_status_and_answered_with_shares(served: Served) -> None:
     limited = AgentModelSpec(client="openai", model="m", endpoint="http://x", limits=Limits(concurrent_calls=8))
-    served.counter.caches.seen_models = {"small": SeenModel(spec=limited), "unused": SeenModel(spec=limited)}
-    served.counter.caches.tasks[UID] = task(steps=[{"name": "ask", "chat": {"model": "small", "prompt": "hi"}}])
+    served.counter.caches.used = {"small": limited}
     models = tuple(ModelReport(name=name, calls=1, call_seconds=4, breaker_open_seconds=30) for name in ("small", "unused"))
     status, raw = await served.ask("POST", REPORT_PATH, encode_live_report(LiveReport(steps=(StepReport(0, "R"),), models=models)))
     assert (status, msgspec.json.decode(raw, type=ReportAnswer)) == (200, ReportAnswer(limits={"small": Share(concurrent_calls=8)}))
@@ -124,6 +122,12 @@ async def test_an_attempt_that_is_over_is_stopped_on_every_path(served: Served, 
     served.counter.caches.tasks.clear()
     assert (await served.refused(method, path, b"x"))[0] == 403
     assert served.counter.writer.calls == []
+
+
+async def test_a_task_that_is_in_no_cache_yet_is_not_taken_for_one_that_is_over(served: Served) -> None:
+    served.counter.caches.tasks.clear()
+    served.counter.caches.on_server.add(UID)
+    assert (await served.refused("PUT", CHECKPOINT_PATH, b"x"))[:2] == (503, "Unavailable")
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
