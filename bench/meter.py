@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,17 +16,29 @@ _TICK_SECONDS = 0.005
 
 @dataclass
 class Measured:
-    """Of one piece of work; `lags` are seconds that a timer came late, `memory` is PSS in bytes at its end, children included."""
+    """Of one piece of work; `lags` are seconds that a timer came late, `memory` is PSS in bytes at its end, children included.
+
+    `held` is the part of each lag in which the loop's thread did not merely wait for a processor: it worked, or waited for Python's lock.
+    """
 
     seconds: float = 0
     cpu: float = 0
     lags: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
     memory: int = 0
 
     def lag(self, percent: float) -> float:
         """A percentile of the loop's lag in milliseconds."""
-        ordered = sorted(self.lags) or [0.0]
-        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+        return _percentile(self.lags, percent)
+
+    def held_up(self, percent: float) -> float:
+        """A percentile of `held` in milliseconds."""
+        return _percentile(self.held, percent)
+
+
+def _percentile(values: list[float], percent: float) -> float:
+    ordered = sorted(values) or [0.0]
+    return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def cpu_seconds() -> float:
@@ -51,7 +65,7 @@ def memory() -> int:
 async def measured() -> AsyncIterator[Measured]:
     """`async with measured() as found: work`."""
     found = Measured()
-    watch = asyncio.create_task(_lags(found.lags))
+    watch = asyncio.create_task(_watch(found))
     cpu, began = cpu_seconds(), time.perf_counter()
     try:
         yield found
@@ -63,8 +77,19 @@ async def measured() -> AsyncIterator[Measured]:
             await watch
 
 
-async def _lags(lags: list[float]) -> None:
-    while True:
-        due = time.perf_counter() + _TICK_SECONDS
-        await asyncio.sleep(_TICK_SECONDS)
-        lags.append(time.perf_counter() - due)
+async def _watch(found: Measured) -> None:
+    descriptor = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+    try:
+        while True:
+            waited, due = _waited(descriptor), time.perf_counter() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            lag = time.perf_counter() - due
+            found.lags.append(lag)
+            found.held.append(max(0.0, lag - (_waited(descriptor) - waited)))
+    finally:
+        os.close(descriptor)
+
+
+def _waited(descriptor: int) -> float:
+    """Seconds for which a thread has been ready to run, and had no processor."""
+    return int(os.pread(descriptor, 100, 0).split()[1]) / 1e9

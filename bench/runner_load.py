@@ -30,6 +30,7 @@ from agenttask.cli.running import RunOptions, execute, prepared_runs
 from agenttask.cli.schemas import packaged_schemas
 from agenttask.plugin.registry import load
 from agenttask.plugin.threading import ThreadingLimits, WorkKind
+from agenttask.runner.turns import short_turns
 
 MIB = "x" * (1 << 20)
 TASKS = 10
@@ -69,6 +70,7 @@ async def run(objects: list[dict[str, Any]]) -> dict[str, float]:
         "cpu_percent": 100 * cost.cpu / cost.seconds,
         "rss_mib": psutil.Process().memory_info().rss / (1 << 20),
         "lag_p99_ms": cost.lag(99),
+        "held_p99_ms": cost.held_up(99),
         "step_p99_ms": sorted(steps)[int(len(steps) * 0.99)],
     }
 
@@ -155,7 +157,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("AGENTTASK_MODEL_CACHE", str(Path.home() / ".cache" / "agenttask" / "models"))
     if options.only:
-        print(json.dumps(uvloop.run(MEASUREMENTS[options.only]())))
+        with short_turns():
+            print(json.dumps(uvloop.run(MEASUREMENTS[options.only]())))
         return
     for name in MEASUREMENTS:
         done = subprocess.run([sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, text=True, check=True)

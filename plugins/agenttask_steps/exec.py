@@ -49,10 +49,11 @@ class ExecStep:
 
     async def run(self, config: RenderedExec, context: StepContext) -> StepOutput:
         """Run it to its end, and judge how it ended."""
-        invocation = _invocation(config, context)
+        invocation = await context.threads.run(WorkKind.BLOCKING_IO, _invocation, config, context)
         seconds = 0 if config.wait_file is None else as_seconds(config.wait_file.timeout_seconds, field="exec.waitFile.timeoutSeconds")
         content = None if config.wait_file is None else _content(config.wait_file)
-        async with held(context.locks, _own(config, context, invocation.folder), context.log):
+        own = await context.threads.run(WorkKind.BLOCKING_IO, _own, config, context, invocation.folder)
+        async with held(context.locks, own, context.log):
             awaited = None if config.wait_file is None else _awaited(config.wait_file.path, content, context)
             return await self._run(config, context, invocation, awaited, seconds)
 

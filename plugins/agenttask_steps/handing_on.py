@@ -4,6 +4,7 @@ from pathlib import Path
 
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES, WORKSPACE_PATH
 from agenttask.api.errors import OutputTooLarge
+from agenttask.domain.utf8 import utf8_length
 
 
 class Room:
@@ -21,7 +22,7 @@ class Room:
         Raises:
             OutputTooLarge: with it there is more than a step may hand on.
         """
-        self._taken += len(text.encode("utf-8", "surrogatepass"))
+        self._taken += utf8_length(text, "surrogatepass")
         if self._taken > self._limit:
             raise OutputTooLarge(f"{self._what} more than {self._limit} bytes, the most that a step may hand on; {self._remedy}")
         return text

@@ -15,6 +15,7 @@ from agenttask.api.report import shorten
 from agenttask.domain import language, templates
 from agenttask.domain.bounded import Budget, present
 from agenttask.domain.compiling import Programs, Written
+from agenttask.domain.utf8 import utf8_length
 
 _SHOWN_PATH: Final = 120
 _NAMES: Final = (*language.NAMES, *language.SOMETIMES)
@@ -114,7 +115,7 @@ class _Tree:
             if not templates.is_template(value):
                 return value
             text = render(value, self._values, field=path, limit=self._left, programs=self._programs)
-            self._left -= len(text.encode())
+            self._left -= utf8_length(text)
             return text
         if isinstance(value, Mapping):
             return {
@@ -133,7 +134,7 @@ def _generate(source: str, field: str, values: Mapping[str, Any], budget: Budget
         parts: list[str] = []
         size = 0
         for part in program.run({name: values[name] for name in _NAMES if name in values}, budget, written):
-            size += len(part.encode())
+            size += utf8_length(part)
             if size > budget.limit:
                 raise OutputTooLarge(f"the template renders to more than {budget.limit} bytes; cut its values down")
             parts.append(part)

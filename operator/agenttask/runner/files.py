@@ -50,52 +50,34 @@ class TaskFiles:
         """
         place, rest = self._places.located(pattern)
         if not is_pattern(rest):
-            self._places.readable(pattern)
+            await self._threads.run(WorkKind.BLOCKING_IO, self._places.readable, pattern)
             return [self._shown(place, rest)]
         try:
-            found = await self._threads.run(WorkKind.BLOCKING_IO, matching, place.folder, rest)
+            readable = await self._threads.run(WorkKind.BLOCKING_IO, self._matching, place, rest)
         except TooManyFiles:
             raise StepFailed(f"{pattern!r} matches more than {MAX_FILES} files; a narrower pattern is needed") from None
         except OSError as error:
             raise StepFailed(f"{pattern!r}: {error.strerror}") from error
-        readable = [path for name in found if self._is_readable(str(path := self._shown(place, name)))]
         if not readable:
             raise StepFailed(f"{pattern!r} matches no file in {place.name}")
         return readable
 
     async def read_text(self, path: Path) -> str:
         """A UTF-8 file of at most `MAX_STEP_TEXT_BYTES`."""
-        resolved = self._places.readable(str(path))
-        shown = str(path)
-        try:
-            async with aiofiles.open(resolved, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
-                mode = os.fstat(file.fileno()).st_mode
-                raw = await file.read(MAX_STEP_TEXT_BYTES + 1) if stat.S_ISREG(mode) else None
-        except OSError as error:
-            raise StepFailed(_read_problem(shown, error)) from error
-        if raw is None:
-            raise StepFailed(f"{shown!r} is no regular file")
-        if len(raw) > MAX_STEP_TEXT_BYTES:
-            raise OutputTooLarge(f"{shown!r} has more than {MAX_STEP_TEXT_BYTES} bytes, the most that a step may hand on; split it")
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            raise StepFailed(f"{shown!r} is not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from error
+        return await self._threads.run(WorkKind.BLOCKING_IO, self._read, str(path))
 
     async def write_text(self, path: str, content: str) -> Path:
         """Write below the workspace: a temporary file beside it takes its name when it is whole, with mode 0644."""
-        target = self._places.writable(path)
         try:
-            await self._threads.run(WorkKind.BLOCKING_IO, write_atomically, target, content.encode())
+            return await self._threads.run(WorkKind.BLOCKING_IO, self._write, path, content)
         except UnicodeEncodeError as error:
             raise StepFailed(f"{path!r} cannot be written as UTF-8: half of a surrogate pair at character {error.start}") from error
         except OSError as error:
             raise StepFailed(f"{path!r} cannot be written: {explained(error)}") from error
-        return target
 
     async def write_stream(self, path: str, chunks: AsyncIterator[bytes]) -> Path:
         """Write below the workspace as it comes, to a temporary file that takes the name when all is there."""
-        target = self._places.writable(path)
+        target = await self._threads.run(WorkKind.BLOCKING_IO, self._places.writable, path)
         temporary = target.parent / f".agenttask-{secrets.token_hex(8)}.tmp"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +91,32 @@ class TaskFiles:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+        return target
+
+    def _matching(self, place: Place, pattern: str) -> list[Path]:
+        """Blocking, as the next two are."""
+        return [path for name in matching(place.folder, pattern) if self._is_readable(str(path := self._shown(place, name)))]
+
+    def _read(self, shown: str) -> str:
+        resolved = self._places.readable(shown)
+        try:
+            with open(resolved, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
+                mode = os.fstat(file.fileno()).st_mode
+                raw = file.read(MAX_STEP_TEXT_BYTES + 1) if stat.S_ISREG(mode) else None
+        except OSError as error:
+            raise StepFailed(_read_problem(shown, error)) from error
+        if raw is None:
+            raise StepFailed(f"{shown!r} is no regular file")
+        if len(raw) > MAX_STEP_TEXT_BYTES:
+            raise OutputTooLarge(f"{shown!r} has more than {MAX_STEP_TEXT_BYTES} bytes, the most that a step may hand on; split it")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise StepFailed(f"{shown!r} is not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from error
+
+    def _write(self, path: str, content: str) -> Path:
+        target = self._places.writable(path)
+        write_atomically(target, content.encode())
         return target
 
     def _shown(self, place: Place, rest: str) -> Path:

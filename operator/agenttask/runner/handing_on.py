@@ -7,6 +7,7 @@ import msgspec
 from agenttask.api.constants import MAX_STEP_TEXT_BYTES
 from agenttask.api.errors import AgentTaskError, OutputTooLarge, StepFailed
 from agenttask.api.report import ERROR_MESSAGE_CHARACTERS, shorten
+from agenttask.domain.utf8 import utf8_length
 from agenttask.plugin.step import StepError, StepOutput
 
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +34,7 @@ def weight(output: StepOutput) -> int:
 
 def _sizes(output: StepOutput) -> dict[str, int]:
     return {
-        "text has": len(output.text.encode("utf-8", "surrogatepass")),
+        "text has": utf8_length(output.text, "surrogatepass"),
         "JSON has": _json_size(output.json),
         "files have": sum(len(content) for content in output.files.values()),
     }

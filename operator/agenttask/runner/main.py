@@ -13,6 +13,7 @@ from types import FrameType
 
 from agenttask.runner.credentials import adopt_orphans, close_memory, take_credentials
 from agenttask.runner.descendants import kill_descendants
+from agenttask.runner.turns import short_turns
 
 CHECK = "--check"
 
@@ -27,9 +28,10 @@ def main() -> int:
     from agenttask.runner.bootstrap import run_document  # after the environment is clean
 
     try:
-        if CHECK in sys.argv[1:]:
-            return _check(lambda environ: run_document(credentials, environ))
-        return run_document(credentials, os.environ)
+        with short_turns():
+            if CHECK in sys.argv[1:]:
+                return _check(lambda environ: run_document(credentials, environ))
+            return run_document(credentials, os.environ)
     finally:
         kill_descendants(os.getpid())
 

@@ -1,17 +1,20 @@
 """Several tasks in one process: how many run at once, what they share, and who goes first."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from tests.fakes.runner_plugins import Answering, plugins
 
 from agenttask.api.errors import ModelUnavailable
-from agenttask.cli import main
+from agenttask.cli import main, running
 from agenttask.plugin.llm import ChatRequest, Completion, Message
 from agenttask.plugin.step import StepOutput
+from agenttask.runner.run import TaskRun
+from agenttask.runner.turns import SWITCH_SECONDS
 
 Write = Callable[..., Path]
 
@@ -75,6 +78,33 @@ def test_ten_tasks_run_at_once(agenttask: Any, file: Write, crowd: Callable[...,
     said = agenttask("run", file(*tasks(12, timeoutSeconds=60)))
     assert (said.code, ten.most) == (0, 10)
     assert said.out.splitlines() == [line for number in range(12) for line in (f"==> t{number} <==", f"t{number}")]
+
+
+def test_each_begins_in_a_turn_of_the_loop_of_its_own(
+    agenttask: Any, file: Write, crowd: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[int] = []
+    turn, interval = 0, 0.0
+
+    def count(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count, loop)
+
+    class Noted(TaskRun):
+        async def __aenter__(self) -> Self:
+            nonlocal interval
+            if not began:
+                count(asyncio.get_running_loop())
+            began.append(turn)
+            interval = sys.getswitchinterval()
+            return await super().__aenter__()
+
+    crowd()
+    monkeypatch.setattr(running, "TaskRun", Noted)
+    assert agenttask("run", file(*tasks(5))).code == 0
+    assert (len(began), len(set(began))) == (5, 5)
+    assert interval == pytest.approx(SWITCH_SECONDS) != sys.getswitchinterval()
 
 
 def test_no_more_tasks_run_at_once_than_wished_and_they_begin_in_their_order(

@@ -2,8 +2,10 @@
 
 import os
 import stat
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -200,6 +202,28 @@ async def test_what_is_no_text_is_told(files: TaskFiles, root: Path, name: str, 
     (workspace / "loop").symlink_to("loop")
     with pytest.raises(StepFailed, match=problem):
         await files.read_text(Path("/workspace") / name)
+
+
+async def test_the_loop_looks_at_no_path_and_no_text(files: TaskFiles, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking: set[threading.Thread] = set()
+    realpath, open_ = os.path.realpath, os.open
+
+    def seen(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            looking.add(threading.current_thread())
+            return function(*args, **named)
+
+        return call
+
+    monkeypatch.setattr(os.path, "realpath", seen(realpath))
+    monkeypatch.setattr(os, "open", seen(open_))
+    (root / "repo" / "a.md").write_text("A")
+    for pattern in ("/inputs/repo/a.md", "/inputs/repo/*.md"):
+        assert [await files.read_text(path) for path in await files.glob(pattern)] == ["A"]
+    await files.write_text("b.md", "B")
+    await files.write_stream("c.md", pieces(b"C"))
+    assert looking
+    assert threading.current_thread() not in looking
 
 
 async def test_a_file_that_is_too_large_is_refused_with_the_limit(files: TaskFiles, root: Path) -> None:
