@@ -110,6 +110,8 @@ class Reflector(Generic[T]):
         self._complained: set[str] = set()
         self.last_event = self._clock()
         """When the server last said anything (list, event, bookmark), by the clock."""
+        self.last_try = self.last_event
+        """When it was last asked, or last said anything."""
 
     @property
     def items(self) -> Mapping[str, T]:
@@ -121,6 +123,7 @@ class Reflector(Generic[T]):
         failures = 0
         while True:
             started, error = self._clock(), None
+            self.last_try = started
             try:
                 if self._version is None:
                     await self._list()
@@ -180,7 +183,7 @@ class Reflector(Generic[T]):
     async def _watch(self, version: str) -> None:
         async with aclosing(self._client.watch(self.path, resource_version=version, **self._selection)) as lines:
             async for line in lines:
-                self.last_event = self._clock()
+                self.last_event = self.last_try = self._clock()
                 try:
                     event = _decode_event(line)
                 except msgspec.MsgspecError as error:

@@ -5,20 +5,26 @@ kopf reports no deletion that happened while its watch was interrupted (kopf 1.4
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from agenttask.api.meta import ObjectMeta
+from agenttask.controller.kopf_app import UNFINISHED
 from agenttask.controller.kube import KubeClient
-from agenttask.controller.kube_errors import KubeError
-from agenttask.controller.kube_paths import models_path, tasks_path
+from agenttask.controller.kube_errors import KubeError, NotFound
+from agenttask.controller.kube_paths import models_path, task_path, tasks_path
 from agenttask.controller.surroundings import Models
-from agenttask.controller.task_cache import TaskCache
+from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wire import PartialObject
+from agenttask.domain.moment import parse
 
 logger: Final = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 300.0
+OVERDUE_SECONDS: Final = 60.0
+"""A task of this age that no event has told of was missed."""
 
 
 class _Page(msgspec.Struct):
@@ -37,14 +43,34 @@ async def load_models(client: KubeClient, namespaces: Sequence[str | None], mode
                 models.put(body)
 
 
+async def load_tasks(client: KubeClient, namespaces: Sequence[str | None], tasks: TaskCache, wake: Callable[[str], None]) -> None:
+    """Take in every unfinished task there is: the first turn goes to the first in the line, not to the first that kopf told of."""
+    for namespace in namespaces:
+        async for page in client.list(tasks_path(namespace), field_selector=UNFINISHED):
+            bodies: list[dict[str, Any]] = msgspec.json.decode(page).get("items") or []
+            for body in bodies:
+                task = read_task(body)
+                if task is not None and tasks.put(task):
+                    wake(task.uid)
+
+
 class Sweeper:
-    """Forgets what is not listed any more."""
+    """Forgets what is not listed any more, and takes in what nobody told of."""
 
     def __init__(
-        self, client: KubeClient, namespaces: Sequence[str | None], tasks: TaskCache, models: Models, wake: Callable[[str], None]
+        self,
+        client: KubeClient,
+        namespaces: Sequence[str | None],
+        tasks: TaskCache,
+        models: Models,
+        wake: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._client, self._namespaces = client, namespaces
-        self._tasks, self._models, self._wake = tasks, models, wake
+        self._tasks, self._models, self._wake, self._clock = tasks, models, wake, clock
+        self.deaf = 0
+        """How many sweeps in a row have found tasks that kopf's stream should have told of."""
 
     async def run(self) -> None:
         """Sweep every few minutes."""
@@ -58,19 +84,42 @@ class Sweeper:
     async def sweep(self) -> None:
         """Once. Only what was known before the list began can be missing from it."""
         tasks, models = list(self._tasks), self._models.names()
-        listed = {one.metadata.uid for one in await self._list(tasks_path)}
+        listed = {one.metadata.uid: one.metadata for one in await self._list(tasks_path, UNFINISHED)}
         for uid in tasks:
             if uid not in listed:
                 self._tasks.drop(uid)
                 self._wake(uid)
+        await self._take_in([meta for uid, meta in listed.items() if self._tasks.get(uid) is None])
         named = {(one.metadata.namespace, one.metadata.name) for one in await self._list(models_path)}
         for namespace, name in models:
             if (namespace, name) not in named:
                 self._models.remove(namespace, name)
 
-    async def _list(self, path: Callable[[str | None], str]) -> list[PartialObject]:
+    async def _take_in(self, unknown: Sequence[ObjectMeta]) -> None:
+        """Tasks that the stream should have told of long ago: a stream that says nothing looks like one with no news."""
+        missed = 0
+        for meta in unknown:
+            if _age(meta, self._clock()) < OVERDUE_SECONDS:
+                continue
+            try:
+                task = read_task(msgspec.json.decode(await self._client.get(task_path(meta.namespace, meta.name))))
+            except NotFound:
+                continue
+            if task is not None and task.uid == meta.uid and self._tasks.put(task):
+                missed += 1
+                self._wake(task.uid)
+        self.deaf = self.deaf + 1 if missed else 0
+        if missed:
+            logger.error("the stream of AgentTasks has not told of %d tasks (sweep %d in a row)", missed, self.deaf)
+
+    async def _list(self, path: Callable[[str | None], str], selector: str | None = None) -> list[PartialObject]:
         found: list[PartialObject] = []
         for namespace in self._namespaces:
-            async for page in self._client.list(path(namespace), metadata_only=True):
+            async for page in self._client.list(path(namespace), field_selector=selector, metadata_only=True):
                 found += _decode_page(page).items or []
         return found
+
+
+def _age(meta: ObjectMeta, now: float) -> float:
+    created = parse(meta.creation_timestamp)
+    return 0.0 if created is None else now - created

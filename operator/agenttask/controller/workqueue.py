@@ -25,7 +25,10 @@ class QueueClosed(Exception):
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait for their time, and which of them a driver has; `clock` and `random` are for tests."""
+    """Keys that wait for their time, and which of them a driver has; `clock` and `random` are for tests.
+
+    One that is not `taking` yet is a standby's: nobody takes its keys out, so none may pile up.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class WorkQueue(Generic[K]):
         backoff: Backoff = RETRIES,
         clock: Callable[[], float] | None = None,
         random: Callable[[], float] = randomness.random,
+        taking: bool = True,
     ) -> None:
         self._backoff = backoff
         self._clock = clock if clock is not None else asyncio.get_running_loop().time
@@ -47,16 +51,21 @@ class WorkQueue(Generic[K]):
         self._sleepers: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._taking = taking
+
+    def open(self) -> None:
+        """Take keys in from now on."""
+        self._taking = True
 
     def __len__(self) -> int:
         """Keys that wait, due or not; those that drivers have are not counted."""
         return len(self._due)
 
     def add(self, key: K, after: float = 0.0) -> None:
-        """Queue a key, due in `after` seconds; of several adds the earliest time wins. Ignored once closed."""
+        """Queue a key, due in `after` seconds; of several adds the earliest time wins. Ignored before `open` and once closed."""
         due = self._clock() + max(after, 0.0)
         waiting = self._due.get(key)
-        if self._closed or (waiting is not None and waiting[0] <= due):
+        if self._closed or not self._taking or (waiting is not None and waiting[0] <= due):
             return
         self._due[key] = (due, next(self._numbers))
         if key not in self._active:

@@ -12,6 +12,7 @@ from agenttask.controller.kube import KubeClient
 from agenttask.controller.surroundings import Models
 from agenttask.controller.sweep import Sweeper, load_models
 from agenttask.controller.task_cache import TaskCache, read_task
+from agenttask.domain.moment import parse
 
 
 @pytest.fixture
@@ -64,3 +65,19 @@ async def test_a_sweep_that_fails_is_repeated(
         await Sweeper(client, [None], TaskCache(), Models(lambda _: None), lambda _: None).run()
 
     assert "sweep failed: 503" in caplog.text
+
+
+async def test_what_the_stream_did_not_tell_of_is_taken_in_and_told(server: FakeApiServer, client: KubeClient) -> None:
+    tasks, woken = TaskCache(), list[str]()
+    missed = server.put("agenttasks", task("missed"))
+    server.put("agenttasks", task("over") | {"status": {"phase": "Failed"}})
+    now = [parse(missed["metadata"]["creationTimestamp"]) or 0.0]
+    sweeper = Sweeper(client, [None], tasks, Models(lambda _: None), woken.append, clock=lambda: now[0])
+
+    await sweeper.sweep()
+    assert (woken, sweeper.deaf) == ([], 0)  # it may still be on its way
+    now[0] += sweep.OVERDUE_SECONDS
+    await sweeper.sweep()
+    assert (woken, sweeper.deaf) == ([missed["metadata"]["uid"]], 1)
+    await sweeper.sweep()
+    assert sweeper.deaf == 0
