@@ -3,6 +3,7 @@
     python bench/local_models.py [--rounds 2]
 
 Eight requests at once of 32 prompt tokens and 16 new ones (SmolLM2-135M, float32), and 128 texts (MiniLM), 32 in flight.
+Our engines have the threads that a runner gives them here, the pool a process for each of two processors.
 The order of the contenders turns in each round; the medians are printed. Trust the ratios and the CPU, not the rates.
 """
 
@@ -25,6 +26,8 @@ from bench.meter import measured
 from agenttask.api.model import LocalModel
 from agenttask.plugin.engine import Engine, EngineConfig, Sampling
 from agenttask.plugin.llm import Message
+from agenttask.runner.cgroup import cpu_count, full_cpu_count
+from agenttask.runner.settings import RunnerSettings
 from agenttask_models.conversion import ready_folder
 from agenttask_models.folder import find
 from agenttask_models.optimized import OptimizedFactory
@@ -116,8 +119,9 @@ async def main(rounds: int) -> None:
     """Print the table."""
     folders = [str(ready_folder(find(local), CACHE).path) for local in (CHAT, EMBEDDING)]
     factory = OptimizedFactory({"AGENTTASK_MODEL_CACHE": str(CACHE)})
-    chat = await factory.create("smollm2", "cpu", EngineConfig(local=CHAT, threads=1))
-    embedding = await factory.create("minilm", "cpu", EngineConfig(local=EMBEDDING, threads=1))
+    settings = RunnerSettings(cpus=cpu_count(), full_cpus=full_cpu_count())
+    chat = await factory.create("smollm2", "cpu", EngineConfig(local=CHAT, threads=settings.torch_threads))
+    embedding = await factory.create("minilm", "cpu", EngineConfig(local=EMBEDDING, threads=settings.embedding_threads))
     pool = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=load_worker, initargs=(*folders, 1))
     try:
         found = await contenders(chat, embedding, pool)
@@ -141,7 +145,7 @@ def show(medians: dict[str, tuple[float, ...]]) -> None:
     print(f"{'':28}{'a second':>10}{'CPU ms each':>13}{'lag p99 ms':>12}")
     for name, (rate, cpu, lag) in medians.items():
         print(f"{name:28}{rate:10.1f}{cpu:13.1f}{lag:12.1f}")
-    for what, goal in (("text", "≥ 1.5, ≤ 0.5"), ("embeddings", "≥ 1.5, ≤ 1")):
+    for what, goal in (("text", "≥ 1.5, ≤ 0.5"), ("embeddings", "≥ 1.5, ≤ 0.6")):
         ours, theirs = medians[f"{what}: ours"], medians[f"{what}: process pool"]
         print(f"{what}: ours ÷ process pool: rate {ours[0] / theirs[0]:.2f}, CPU {ours[1] / theirs[1]:.2f} (goal {goal})")
 

@@ -121,10 +121,19 @@ def _read(
     local, transformers = config.local, load_transformers()
     if local.task == "Embedding":
         model = EmbeddingModel.load(
-            model_id, path, device=device, dtype=dtype, torch=torch, transformers=transformers, max_batch=local.max_batch
+            model_id,
+            path,
+            device=device,
+            dtype=dtype,
+            torch=torch,
+            transformers=transformers,
+            max_batch=local.max_batch,
+            workers=_workers(device, config),
         )
         return Loaded(model=model, device=device, weights=weights)
     text = TextModel.load(model_id, path, device=device, dtype=dtype, transformers=transformers)
+    # The batch's thread would compute with as many threads as were set last anywhere, which may be an embedding model's.
+    text.weights.register_forward_pre_hook(lambda *_: torch.set_num_threads(config.threads))
     on_cpu = device == CPU
     plan = plan_cache(
         f"model {model_id!r}",
@@ -140,8 +149,24 @@ def _read(
     return Loaded(model=text, batch=batch, device=device, weights=weights)
 
 
-def make_engine(model_id: str, loaded: Loaded, thread: ThreadPoolExecutor, local: LocalModel) -> Engine:
-    """The engine of what was loaded."""
+def _workers(device: str, config: EngineConfig) -> int:
+    """Batches of an embedding model that run at once: one a thread on processors; a CUDA device is full with one."""
+    return config.threads if device == CPU else 1
+
+
+def make_engine(model_id: str, loaded: Loaded, thread: ThreadPoolExecutor, config: EngineConfig) -> Engine:
+    """The engine of what was loaded in `thread`."""
+    local = config.local
     if loaded.batch is None:
-        return EmbeddingEngine(model_id, loaded.model, thread, max_batch=local.max_batch, device=loaded.device, weights=loaded.weights)
+        thread.shutdown(wait=False)
+        workers = _workers(loaded.device, config)
+        return EmbeddingEngine(
+            model_id,
+            loaded.model,
+            ThreadPoolExecutor(workers, thread_name_prefix=f"model-{model_id}", initializer=loaded.model.enter_thread),
+            workers=workers,
+            max_batch=local.max_batch,
+            device=loaded.device,
+            weights=loaded.weights,
+        )
     return TextEngine(model_id, loaded.model, loaded.batch, thread, slots=local.max_batch, device=loaded.device, weights=loaded.weights)

@@ -78,7 +78,7 @@ class OptimizedFactory:
             nobody.set()  # a load that runs ends by itself, and lets go of what it made
             thread.shutdown(wait=False, cancel_futures=True)
             raise
-        return make_engine(model_id, loaded, thread, config.local)
+        return make_engine(model_id, loaded, thread, config)
 
     def _load(self, model_id: str, found: ModelFolder, device: str, config: EngineConfig, nobody: threading.Event) -> Loaded:
         """Cheap checks first: importing the libraries costs seconds, reading weights more."""

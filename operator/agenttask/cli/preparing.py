@@ -24,7 +24,7 @@ from agenttask.cli.progress import Board, TaskProgress
 from agenttask.domain.machine_limits import explained
 from agenttask.domain.nearest import did_you_mean, listed
 from agenttask.plugin.registry import Plugins
-from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.cgroup import cpu_count, full_cpu_count, memory_limit
 from agenttask.runner.checkpoint_store import FileStore
 from agenttask.runner.devices import visible_accelerators
 from agenttask.runner.engines import Engines
@@ -175,7 +175,7 @@ def _prepared(task: AgentTask, given: Given, options: RunOptions, scratch: Path)
 
 def _settings(local: LocalTask, environ: Mapping[str, str], *, kept: bool) -> RunnerSettings:
     try:
-        found = read_settings(local.document.spec, environ, cpus=cpu_count(), memory_bytes=memory_limit())
+        found = read_settings(local.document.spec, environ, cpus=cpu_count(), full_cpus=full_cpu_count(), memory_bytes=memory_limit())
     except InvalidTask as error:
         raise InvalidFile([f"task {local.document.task.name!r}: {error}"]) from error
     return msgspec.structs.replace(found, workspace_kept=found.workspace_kept or kept)

@@ -25,7 +25,7 @@ from agenttask.api.errors import AgentTaskError, Interrupted, InvalidTask, Unkno
 from agenttask.api.report import ErrorReport, Report
 from agenttask.domain.resume import outlives_pod
 from agenttask.plugin.registry import Plugins, load
-from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.cgroup import cpu_count, full_cpu_count, memory_limit
 from agenttask.runner.checkpoint_store import FileStore
 from agenttask.runner.credentials import Credentials
 from agenttask.runner.debug import leak_report, traced_memory
@@ -109,7 +109,7 @@ def _run(
     try:
         raw = _read(paths.document)
         document = decode(raw)
-        settings = read_settings(document.spec, environ, cpus=cpu_count(), memory_bytes=memory_limit())
+        settings = read_settings(document.spec, environ, cpus=cpu_count(), full_cpus=full_cpu_count(), memory_bytes=memory_limit())
         settings = msgspec.structs.replace(settings, workspace_kept=settings.workspace_kept or outlives_pod(document.spec.workspace))
         environ.update(dict.fromkeys(_TENSOR_THREADS, str(settings.torch_threads)))  # read when numpy or torch is imported
         plugins = _plugins()

@@ -16,9 +16,12 @@ ROOT = Path("/sys/fs/cgroup")
 
 def cpu_count(root: Path = ROOT, *, visible: int | None = None) -> int:
     """Whole processors that this process may use: the quota rounded up, at most what the scheduler lets us on, at least 1."""
-    allowed = visible if visible is not None else len(os.sched_getaffinity(0))
-    quota = _quota(root)
-    return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+    return max(1, math.ceil(_cpus(root, visible)))
+
+
+def full_cpu_count(root: Path = ROOT, *, visible: int | None = None) -> int:
+    """The same with the quota rounded down: so many threads can run all the time without using up the quota."""
+    return max(1, math.floor(_cpus(root, visible)))
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
@@ -57,6 +60,12 @@ def memory_used(root: Path = ROOT) -> int | None:
             free = int(details[details.index(inactive) + 1]) if inactive in details[:-1] else 0
             return max(0, int(words[0]) - free)
     return None
+
+
+def _cpus(root: Path, visible: int | None) -> float:
+    allowed = visible if visible is not None else len(os.sched_getaffinity(0))
+    quota = _quota(root)
+    return allowed if quota is None else min(allowed, quota)
 
 
 def _quota(root: Path) -> float | None:

@@ -209,7 +209,7 @@ class Engines:
     def _config(self, local: LocalModel, memory_bytes: int | None, terms: EngineTerms) -> EngineConfig:
         return EngineConfig(
             local=local,
-            threads=self._settings.torch_threads,
+            threads=self._settings.embedding_threads if local.task == "Embedding" else self._settings.torch_threads,
             memory_bytes=memory_bytes,
             gpu_memory_fraction=self._settings.gpu_memory_fraction,
             device_processes=terms.limits.device_processes,

@@ -44,6 +44,8 @@ class RunnerSettings(Struct, frozen=True, kw_only=True):
     debug: bool = False
     """Look for slow callbacks, memory and leaks, and tell them in the log."""
     cpus: int = 1
+    full_cpus: int = 1
+    """Processors that the quota gives whole."""
     memory_bytes: int | None = None
     http: HttpSettings = HttpSettings()
 
@@ -57,9 +59,19 @@ class RunnerSettings(Struct, frozen=True, kw_only=True):
         """Threads for the tensor library: one processor stays with the event loop where there are several."""
         return max(1, min(self.cpu_threads, self.cpus - 1))
 
+    @property
+    def embedding_threads(self) -> int:
+        """Threads of an embedding model: each computes in long pieces, beside which the event loop gets its turn.
 
-def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int, memory_bytes: int | None) -> RunnerSettings:
-    """The settings of one run.
+        Only processors that the quota gives whole: more threads would use up a period's time early, and then all wait.
+        """
+        return max(1, min(self.cpu_threads, self.full_cpus))
+
+
+def read_settings(
+    spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int, memory_bytes: int | None, full_cpus: int | None = None
+) -> RunnerSettings:
+    """The settings of one run; without `full_cpus` the quota gives all `cpus` whole.
 
     Raises:
         InvalidTask: a variable has a value that is none of its own.
@@ -80,6 +92,7 @@ def read_settings(spec: AgentTaskSpec, environ: Mapping[str, str], *, cpus: int,
         workspace_kept=_switch(environ, "AGENTTASK_WORKSPACE_KEPT"),
         debug=_switch(merged, "AGENTTASK_DEBUG"),
         cpus=cpus,
+        full_cpus=cpus if full_cpus is None else full_cpus,
         memory_bytes=memory_bytes,
         http=read_http_settings({**merged, GATES_VARIABLE: _gates(spec, environ)}, environ),
     )

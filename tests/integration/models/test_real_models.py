@@ -66,6 +66,29 @@ async def test_related_texts_are_nearer_than_unrelated_ones(minilm):
     assert near(cat, bank) < 0.2
 
 
+async def test_threads_of_an_embedding_model_agree_and_leave_those_of_others(cache, minilm):
+    import torch
+
+    texts = [f"Sentence {number} is about {'apples and ' * (number % 7)}trains." for number in range(60)]
+    alone = (await minilm.embed(texts)).vectors
+    language = await factory(cache).create("small", "cpu", EngineConfig(local=SMOLLM2, threads=2))
+    try:
+        seen = []
+        language._batch._model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+        both = await factory(cache).create("words", "cpu", EngineConfig(local=MINILM, threads=2))
+        try:
+            found = await asyncio.gather(*(both.embed([text]) for text in texts), both.count_tokens(texts))
+        finally:
+            await both.aclose()
+        await language._on_thread(language._batch.rebuild)  # the new thread would take the number that was set last
+        await answer(language, "Hello", max_tokens=2)
+    finally:
+        await language.aclose()
+    for mine, theirs in zip(alone, found[:-1], strict=True):
+        assert mine == pytest.approx(theirs.vectors[0], abs=1e-4)
+    assert set(seen) == {2}  # the workers set one
+
+
 async def test_a_text_longer_than_the_window_counts_to_its_end(minilm):
     filler = "The weather was fine that day. " * 120
     found = await minilm.embed([filler, f"{filler}{'The bank raised interest rates. ' * 120}", "The bank raised interest rates."])

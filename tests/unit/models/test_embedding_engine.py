@@ -1,15 +1,17 @@
-"""The engine of an embedding model: what queues while a batch runs is the next batch. No torch."""
+"""The engine of an embedding model: what queues while batches run is the next batch. No torch."""
 
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agenttask.api.errors import Interrupted, ModelRejected, OutOfMemory
 from agenttask.plugin.engine import Sampling
 from agenttask.plugin.llm import Message
-from agenttask_models.embedding import BATCHES, Embedded, EmbeddingEngine
+from agenttask_models.embedding import BATCHES, Embedded, EmbeddingEngine, share
 from agenttask_models.torch_errors import DeviceLost
 
 
@@ -40,8 +42,8 @@ class Lengths:
 async def engine_of():
     made = []
 
-    def make(model) -> EmbeddingEngine:
-        made.append(EmbeddingEngine("m", model, ThreadPoolExecutor(max_workers=1), max_batch=8, weights=5))
+    def make(model, workers=1) -> EmbeddingEngine:
+        made.append(EmbeddingEngine("m", model, ThreadPoolExecutor(workers), workers=workers, max_batch=8, weights=5))
         return made[-1]
 
     yield make
@@ -72,6 +74,47 @@ async def test_callers_that_come_while_a_batch_runs_share_the_next(engine_of):
     model.open.set()
     await asyncio.gather(first, *others)
     assert [len(batch) for batch in model.batches] == [1, 8 * BATCHES, 8]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "idle", "workers", "taken"),
+    [
+        pytest.param(1, 2, 2, 1, id="one"),
+        pytest.param(10, 2, 2, 5, id="few are divided"),
+        pytest.param(10, 1, 2, 8, id="few, and the other is busy: a full batch"),
+        pytest.param(32, 1, 2, 16, id="many: half, whoever is busy"),
+        pytest.param(1000, 2, 2, 32, id="too many"),
+        pytest.param(20, 1, 1, 20, id="all for the only one"),
+    ],
+)
+def test_a_batch_leaves_the_others_their_share(waiting, idle, workers, taken):
+    assert share(waiting, idle=idle, workers=workers, max_batch=8) == taken
+
+
+@given(st.integers(1, 10_000), st.integers(1, 16), st.integers(0, 15), st.integers(1, 64))
+def test_a_batch_is_never_empty_nor_larger_than_it_may_be(waiting, workers, busy, max_batch):
+    taken = share(waiting, idle=max(1, workers - busy), workers=workers, max_batch=max_batch)
+    assert 1 <= taken <= min(waiting, max_batch * BATCHES)
+
+
+async def test_batches_run_beside_one_another(engine_of):
+    class Together(Lengths):
+        both = threading.Barrier(2)
+
+        def embed(self, texts):
+            self.both.wait(5)
+            return super().embed(texts)
+
+    model = Together()
+    engine = engine_of(model, workers=2)
+    await asyncio.gather(*(engine.embed([f"text {number}"]) for number in range(16)))
+    assert [len(batch) for batch in model.batches] == [8, 8]
+
+
+async def test_a_call_that_comes_when_all_is_done_is_taken(engine_of):
+    engine = engine_of(Lengths(), workers=2)
+    for text in ("a", "bb", "ccc"):  # each comes in the very turn in which the one before is answered
+        assert (await engine.embed([text])).vectors == ((float(len(text)),),)
 
 
 async def test_who_has_left_is_not_embedded(engine_of):

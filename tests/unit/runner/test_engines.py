@@ -84,7 +84,7 @@ def repository(
     found = plugins(factories={"optimized": factory})  # type: ignore[dict-item]
     clock = iter(range(10**6))
     terms = EngineTerms(device=device, limits=limits, log=log)
-    settings = RunnerSettings(cpus=4, memory_bytes=memory)
+    settings = RunnerSettings(cpus=4, full_cpus=4, memory_bytes=memory)
     return Repository(found.model_factories.choose, settings, terms, clock=lambda: float(next(clock)), **more)
 
 
@@ -105,6 +105,14 @@ async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
     assert (engines.stats.hits, engines.stats.misses, engines.stats.resident) == (4, 2, 2)
     await engines.aclose()
     assert factory.engine.closed == 2  # type: ignore[union-attr]
+
+
+async def test_an_embedding_model_computes_on_the_event_loops_processor_too() -> None:
+    factory = CountingFactory(OneEngine())  # type: ignore[arg-type]  # the repository only closes it
+    engines = repository(factory)
+    await use(engines, "words", package="p", task="Embedding")
+    assert [config.threads for _model, _device, config in factory.loads] == [4]
+    await engines.aclose()
 
 
 @pytest.mark.parametrize(("limit", "engines"), [(512, 256), (1024, 640), (2048, 1639), (10240, 8192)])

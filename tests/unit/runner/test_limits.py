@@ -11,7 +11,7 @@ from agenttask.api.constants import POD_GRACE_SECONDS, RUNNER_GRACE_SECONDS
 from agenttask.api.document import DeviceDocument
 from agenttask.api.errors import DeviceUnavailable, InvalidTask
 from agenttask.api.task import AgentTaskSpec
-from agenttask.runner.cgroup import cpu_count, memory_limit
+from agenttask.runner.cgroup import cpu_count, full_cpu_count, memory_limit
 from agenttask.runner.devices import torch_device, visible_accelerators
 from agenttask.runner.settings import read_settings
 
@@ -28,13 +28,14 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("files", "cpus", "memory"),
+    ("files", "cpus", "full", "memory"),
     [
-        pytest.param({"cpu.max": "150000 100000\n", "memory.max": "1073741824\n"}, 2, 1 << 30, id="v2"),
-        pytest.param({"cpu.max": "max 100000\n", "memory.max": "max\n"}, 8, None, id="v2 unlimited"),
-        pytest.param({"cpu.max": "10000 100000\n"}, 1, None, id="v2 a tenth"),
+        pytest.param({"cpu.max": "150000 100000\n", "memory.max": "1073741824\n"}, 2, 1, 1 << 30, id="v2"),
+        pytest.param({"cpu.max": "max 100000\n", "memory.max": "max\n"}, 8, 8, None, id="v2 unlimited"),
+        pytest.param({"cpu.max": "10000 100000\n"}, 1, 1, None, id="v2 a tenth"),
         pytest.param(
             {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n", "memory/memory.limit_in_bytes": "4096\n"},
+            4,
             4,
             4096,
             id="v1",
@@ -42,16 +43,17 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         pytest.param(
             {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n", "memory/memory.limit_in_bytes": "9223372036854771712\n"},
             8,
+            8,
             None,
             id="v1 unlimited",
         ),
-        pytest.param({}, 8, None, id="none"),
-        pytest.param({"cpu.max": "what ever\n", "memory.max": "\n"}, 8, None, id="unreadable"),
+        pytest.param({}, 8, 8, None, id="none"),
+        pytest.param({"cpu.max": "what ever\n", "memory.max": "\n"}, 8, 8, None, id="unreadable"),
     ],
 )
-def test_the_cgroup_says_how_much_there_is(tmp_path: Path, files: dict[str, str], cpus: int, memory: int | None) -> None:
+def test_the_cgroup_says_how_much_there_is(tmp_path: Path, files: dict[str, str], cpus: int, full: int, memory: int | None) -> None:
     root = tree(tmp_path, files)
-    assert (cpu_count(root, visible=8), memory_limit(root)) == (cpus, memory)
+    assert (cpu_count(root, visible=8), full_cpu_count(root, visible=8), memory_limit(root)) == (cpus, full, memory)
 
 
 def test_this_machine_has_a_processor() -> None:
@@ -90,6 +92,12 @@ def test_a_share_is_above_0_and_up_to_1(raw: str, fraction: float) -> None:
 @pytest.mark.parametrize(("cpus", "wanted", "threads"), [(1, 4, 1), (2, 4, 1), (4, 4, 3), (16, 4, 4)])
 def test_one_processor_stays_with_the_event_loop(cpus: int, wanted: int, threads: int) -> None:
     assert read_settings(spec(execution={"cpuThreads": wanted}), {}, cpus=cpus, memory_bytes=None).torch_threads == threads
+
+
+@pytest.mark.parametrize(("cpus", "full", "wanted", "threads"), [(1, 1, 4, 1), (2, 1, 4, 1), (2, 2, 4, 2), (16, 16, 4, 4), (2, 2, 1, 1)])
+def test_an_embedding_model_has_every_processor_that_is_given_whole(cpus: int, full: int, wanted: int, threads: int) -> None:
+    task = spec(execution={"cpuThreads": wanted})
+    assert read_settings(task, {}, cpus=cpus, full_cpus=full, memory_bytes=None).embedding_threads == threads
 
 
 @pytest.mark.parametrize(
