@@ -5,14 +5,18 @@ from collections.abc import Callable, Mapping
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.admission import Gate
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.handover import Handover, NoHandover
 from agenttask.controller.installation import Installation
 from agenttask.controller.observer import NoObserver
 from agenttask.controller.pace import Pace
+from agenttask.controller.queues import Queues
 from agenttask.controller.reconcile import Reconciler
+from agenttask.controller.turns import Turns
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
 from agenttask.domain.device import DeviceStrategy
+from agenttask.domain.model_capacity import NothingTold
 
 NO_HANDOVER = NoHandover()
 
@@ -29,15 +33,29 @@ def reconciler(
     per_second: float = 5.0,
     node_lost_seconds: float = 300.0,
     handover: Handover = NO_HANDOVER,
+    queues: Queues | None = None,
+    max_running: int = 0,
+    wake: Callable[[str], None] = lambda _: None,
 ) -> Reconciler:
-    """Its parts hold nothing but what they remember between passes."""
+    """Its parts hold nothing but what they remember between passes; `wake` is told who got a turn without asking."""
     pods = AttemptPods(pods=world.pods, writer=writer, installation=installation, clock=clock, random=random)
+    gate = Gate(installation, names, strategies)
+    dispatcher = Dispatcher(
+        queues=queues if queues is not None else Queues(lambda *_: None),
+        models=world.models,
+        inventory=world.inventory,
+        gate=gate,
+        installation=installation,
+        health=NothingTold(),
+        max_running=max_running,
+        wake=wake,
+        clock=clock,
+    )
+    dispatcher.open()
     view = View(
         world=world,
         pods=pods,
-        installation=installation,
-        names=names,
-        gate=Gate(installation, names, strategies),
+        turns=Turns(world=world, pods=pods, installation=installation, names=names, gate=gate, dispatcher=dispatcher),
         observer=NoObserver(),
         handover=handover,
         node_lost_seconds=node_lost_seconds,

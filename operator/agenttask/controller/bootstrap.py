@@ -1,42 +1,50 @@
 """The only place where the controller's parts are made and joined."""
 
 import asyncio
+import socket
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import kopf
 
 from agenttask.api.constants import LABEL_MANAGED_BY, MANAGED_BY
 from agenttask.controller import kopf_app, kube_paths, probes
 from agenttask.controller.acceptance import names_of
-from agenttask.controller.admission import CLAIM, CONFIG_MAP, DEVICES, Gate, Key
+from agenttask.controller.admission import CLAIM, CONFIG_MAP, MODEL, Gate, Key
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.expiry import Expiry
+from agenttask.controller.fencing import Fenced
 from agenttask.controller.gateway.service import GatewayService
 from agenttask.controller.handover import NoHandover
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube import KubeClient
+from agenttask.controller.leadership import Always, Leadership, Terms
+from agenttask.controller.line_keeper import LineKeeper
 from agenttask.controller.login import Connection, find_credentials
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.program import Controller
+from agenttask.controller.queues import QueueObject, Queues
 from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.reflector import Reflector
-from agenttask.controller.settings import Settings
+from agenttask.controller.settings import LeaderElection, Settings
+from agenttask.controller.starter import Starter
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache
 from agenttask.controller.tracing import observed
+from agenttask.controller.turns import Turns
 from agenttask.controller.view import View
 from agenttask.controller.wakeups import Wakeups
 from agenttask.controller.wire import Node, PartialObject, Pod
 from agenttask.controller.workqueue import WorkQueue
 from agenttask.controller.world import World
+from agenttask.domain.model_capacity import NothingTold
 from agenttask.plugin.registry import Plugins, load
-
-FREED_WAKES = 32
-"""So many waiting tasks look again when a device is freed; the others keep their place in the line."""
 
 
 async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | None = None) -> bool:
@@ -50,7 +58,7 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
     plugins = load(allowed_distributions=settings.plugins.allowed_distributions)
     async with Connection(credentials) as connection, observed(environ, settings.telemetry.otlp_endpoint) as observer:
         client = KubeClient(connection.session, connection.server)
-        controller = make(settings, client, plugins, observer)
+        controller = make(settings, client, plugins, observer, namespace=connection.namespace)
         async with probes.serve(settings.probe_port, alive=controller.alive, ready=controller.ready):
             await kopf.operator(
                 registry=kopf_app.registry(controller, connection.login()),
@@ -63,21 +71,26 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
     return not controller.failed.is_set()
 
 
-def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: TaskObserver) -> Controller:
-    """The controller, ready to start.
+def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: TaskObserver, *, namespace: str | None = None) -> Controller:
+    """The controller, ready to start; `namespace` is its own.
 
     Raises:
         BadIdentity: the gateway's Secret has not what it needs.
     """
     loop = asyncio.get_running_loop()
-    queue: WorkQueue[str] = WorkQueue()
+    queue: WorkQueue[str] = WorkQueue(taking=False)
+    leadership = _leadership(settings.leader_election, client, namespace)
+    writer = Fenced(client, leadership.leading)
     wakeups, tasks = Wakeups(), TaskCache()
 
-    def wake(key: Key, limit: int | None = None) -> None:
-        for uid in wakeups.fire(key, limit):
+    def wake(key: Key) -> None:
+        for uid in wakeups.fire(key):
             queue.add(uid)
+        if key[0] == MODEL:
+            dispatcher.model_changed(key[1])
 
-    inventory = Inventory(settings.device_classes, lambda: wake(DEVICES, FREED_WAKES))
+    inventory = Inventory(settings.device_classes, lambda: dispatcher.devices_changed())
+    queues = Queues(lambda namespace, name: dispatcher.queue_changed(namespace, name))
     world = World(
         tasks=tasks,
         pods=PodCache(inventory=inventory, is_open=lambda uid: tasks.get(uid) is not None, wake=queue.add),
@@ -89,25 +102,39 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     names = names_of(plugins, settings.plugins.extra)
     strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
     namespaces = settings.namespaces or (None,)
-    expiry = Expiry(client, namespaces, clock=time.time)
-    pods = AttemptPods(pods=world.pods, writer=client, installation=settings, clock=time.time)
-    gateway = None
-    if settings.gateway.enabled:
-        gateway = GatewayService(settings.gateway, writer=client, world=world, wake=queue.add, leading=lambda: True)
+    expiry = Expiry(client, writer, namespaces, clock=time.time)
+    pods = AttemptPods(pods=world.pods, writer=writer, installation=settings, clock=time.time)
+    gateway = (
+        GatewayService(settings.gateway, writer=writer, world=world, wake=queue.add, leading=leadership.leading)
+        if settings.gateway.enabled
+        else None
+    )
     handover = gateway.desk if gateway is not None else NoHandover()
+    gate = Gate(settings, names, strategies)
+    dispatcher = Dispatcher(
+        queues=queues,
+        models=world.models,
+        inventory=inventory,
+        gate=gate,
+        installation=settings,
+        health=gateway.desk.health if gateway is not None else NothingTold(),
+        max_running=settings.max_running_tasks,
+        wake=queue.add,
+        clock=time.time,
+    )
+    turns = Turns(world=world, pods=pods, installation=settings, names=names, gate=gate, dispatcher=dispatcher)
+    keeper = LineKeeper(queues=queues, dispatcher=dispatcher, writer=writer, clock=time.time)
     view = View(
         world=world,
         pods=pods,
-        installation=settings,
-        names=names,
-        gate=Gate(settings, names, strategies),
+        turns=turns,
         observer=observer,
         handover=handover,
         node_lost_seconds=settings.node_lost_seconds,
     )
     reconciler = Reconciler(
         world=world,
-        writer=client,
+        writer=writer,
         installation=settings,
         view=view,
         pods=pods,
@@ -123,18 +150,33 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         reconcile=reconciler.reconcile,
         client=client,
         namespaces=namespaces,
-        reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, namespace)],
+        reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, queues, namespace)],
         nodes=_nodes(client, inventory) if settings.nodes else None,
-        expiry=expiry,
+        leadership=leadership,
+        line_up=Starter(tasks=tasks, turns=turns, dispatcher=dispatcher, clock=time.time).start,
         background={"gateway": lambda: gateway.run(controller.ready)} if gateway is not None else {},
+        duties={"line": keeper.run, "expiry": expiry.run},
         workers=settings.workers,
         clock=loop.time,
     )
     return controller
 
 
-def _reflectors(client: KubeClient, world: World, namespace: str | None) -> list[Reflector[Pod] | Reflector[PartialObject]]:
-    """The mirrors of one namespace: our pods, and the names of what tasks may mount."""
+def _leadership(election: LeaderElection, client: KubeClient, namespace: str | None) -> Leadership | Always:
+    if not election.enabled:
+        return Always()
+    terms = Terms(
+        name=election.lease_name,
+        namespace=election.namespace or namespace or "default",
+        identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}",
+        lease=election.lease_seconds,
+        renew=election.renew_seconds,
+    )
+    return Leadership(client, terms)
+
+
+def _reflectors(client: KubeClient, world: World, queues: Queues, namespace: str | None) -> list[Reflector[Any]]:
+    """The mirrors of one namespace: our pods, the queues, and the names of what tasks may mount."""
     pods = Reflector(
         client,
         kube_paths.pods_path(namespace),
@@ -154,7 +196,8 @@ def _reflectors(client: KubeClient, world: World, namespace: str | None) -> list
         )
         for kind, path in ((CONFIG_MAP, kube_paths.configmaps_path), (CLAIM, kube_paths.pvcs_path))
     ]
-    return [pods, *inputs]
+    lines = Reflector(client, kube_paths.queues_path(namespace), QueueObject, key=lambda one: one.metadata.uid, on_change=queues.on_change)
+    return [pods, lines, *inputs]
 
 
 def _nodes(client: KubeClient, inventory: Inventory) -> Reflector[Node]:

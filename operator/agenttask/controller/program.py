@@ -3,15 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agenttask.controller.drivers import Reconcile, drive_many
-from agenttask.controller.expiry import Expiry
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.kube_errors import KubeError
 from agenttask.controller.probes import STALE_SECONDS
 from agenttask.controller.reflector import Reflector
-from agenttask.controller.sweep import Sweeper, load_models
+from agenttask.controller.sweep import Sweeper, load_models, load_tasks
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.workqueue import WorkQueue
 from agenttask.controller.world import World
@@ -19,7 +18,25 @@ from agenttask.controller.world import World
 logger: Final = logging.getLogger(__name__)
 NODES_SECONDS: Final = 10.0
 """How long the first decision waits for nodes that may turn out to be forbidden."""
+DEAF_SWEEPS: Final = 2
+"""In a row: one may be a stream that was late."""
+STUCK_SECONDS: Final = 300.0
+"""A watch that falls silent is opened anew after a third of this."""
 _STOP_SECONDS: Final = 3.0
+
+
+class Leads(Protocol):
+    """Who of several controllers acts (Leadership)."""
+
+    acquired: asyncio.Event
+
+    async def run(self) -> None:
+        """Stand for election and lead; ends when the lead is lost."""
+        ...
+
+    async def release(self) -> None:
+        """Leave the lead to another replica."""
+        ...
 
 
 class Controller:
@@ -39,16 +56,21 @@ class Controller:
         namespaces: Sequence[str | None],
         reflectors: Sequence[Reflector[Any]],
         nodes: Reflector[Any] | None,
-        expiry: Expiry,
+        leadership: Leads,
+        line_up: Callable[[], Coroutine[Any, Any, None]],
         background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+        duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
         workers: int,
         clock: Callable[[], float],
     ) -> None:
         self._world, self._queue, self._reconcile, self._client = world, queue, reconcile, client
         self._namespaces, self._reflectors, self._nodes = namespaces, reflectors, nodes
-        self._expiry, self._background, self._workers, self._clock = expiry, background, workers, clock
+        self._leadership, self._line_up = leadership, line_up
+        self._background, self._duties = background, duties
+        self._workers, self._clock = workers, clock
+        self._sweeper = Sweeper(client, namespaces, world.tasks, world.models, queue.add)
         self._tasks: list[asyncio.Task[None]] = []
-        self._driving = False
+        self._synced = self._driving = False
         self.failed = asyncio.Event()
         self.ended = asyncio.Event()
 
@@ -73,15 +95,13 @@ class Controller:
             self._world.models.put(body)
 
     async def start(self) -> None:
-        """Start everything; decisions begin when the view is complete."""
+        """Start everything; decisions begin when the view is complete and this replica leads."""
         for reflector in (*self._reflectors, *([self._nodes] if self._nodes is not None else [])):
             self._spawn(reflector.run(), f"watch of {reflector.path}")
         self._spawn(self._drive(), "drivers")
         for name, run in self._background.items():
             self._spawn(run(), name)
-        sweeper = Sweeper(self._client, self._namespaces, self._world.tasks, self._world.models, self._queue.add)
-        self._spawn(sweeper.run(), "sweep")
-        self._spawn(self._expiry.run(), "expiry")
+        self._spawn(self._sweeper.run(), "sweep")
 
     async def stop(self) -> None:
         """End everything, in seconds: what is under way is found again after a restart."""
@@ -92,36 +112,60 @@ class Controller:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
         self._tasks.clear()
+        await self._leadership.release()
         self.ended.set()
 
     def alive(self) -> str | None:
-        """For /healthz."""
-        return "a part of the controller has ended" if self.failed.is_set() else None
+        """For /healthz: what a restart would mend. An API server that is away is nothing of the kind."""
+        if self.failed.is_set():
+            return "a part of the controller has ended"
+        if self._sweeper.deaf >= DEAF_SWEEPS:
+            return f"the stream of AgentTasks has missed tasks in {self._sweeper.deaf} sweeps in a row"
+        now = self._clock()
+        stuck = next((one.path for one in self._reflectors if now - one.last_try > STUCK_SECONDS), None)
+        return f"the watch of {stuck} has neither heard nor asked anything for {STUCK_SECONDS:.0f} s" if stuck else None
 
     def ready(self) -> str | None:
         """For /readyz."""
-        if not self._driving:
+        if not self._synced:
             return "the first lists are not complete"
         now = self._clock()
         stale = next((one.path for one in self._reflectors if now - one.last_event > STALE_SECONDS), None)
         return f"the watch of {stale} has been silent for {STALE_SECONDS:.0f} s" if stale else self.alive()
 
     async def _drive(self) -> None:
-        await self._load_models()
+        await self._load("AgentModels", self._models_loaded)
+        await self._load("AgentTasks", self._tasks_loaded)
         for reflector in self._reflectors:
             await reflector.synced.wait()
         await self._wait_for_nodes()
+        self._synced = True
+        # A standby that is not ready to work must not take the lease from one that is.
+        self._spawn(self._leadership.run(), "leadership")
+        await self._leadership.acquired.wait()
+        self._queue.open()
+        await self._line_up()
         self._driving = True
+        for uid in self._world.tasks:
+            self._queue.add(uid)
+        for name, run in self._duties.items():
+            self._spawn(run(), name)
         logger.info("ready: %d unfinished tasks so far, %d drivers", len(self._world.tasks), self._workers)
         await drive_many(self._workers, self._queue, self._reconcile)
 
-    async def _load_models(self) -> None:
+    async def _models_loaded(self) -> None:
+        await load_models(self._client, self._namespaces, self._world.models)
+
+    async def _tasks_loaded(self) -> None:
+        await load_tasks(self._client, self._namespaces, self._world.tasks, self._queue.add)
+
+    async def _load(self, what: str, load: Callable[[], Coroutine[Any, Any, None]]) -> None:
         delay = 1.0
         while True:
             try:
-                await load_models(self._client, self._namespaces, self._world.models)
+                await load()
             except KubeError as error:
-                logger.warning("cannot list AgentModels yet: %s; again in %.0f s", error, delay)
+                logger.warning("cannot list %s yet: %s; again in %.0f s", what, error, delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 30.0)
             else:
@@ -157,5 +201,5 @@ class Controller:
         self.ended.set()
 
     def _queue_closed(self, task: asyncio.Task[None]) -> bool:
-        """Drivers end by themselves when we stop, and the nodes' late news are told once."""
+        """Drivers end by themselves when we stop, and the nodes' late news are told once; a lead that is lost is a failure."""
         return task.exception() is None and (task.get_name() == "nodes" or not self._driving)

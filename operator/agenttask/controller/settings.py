@@ -39,6 +39,19 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     otlp_endpoint: str = ""
 
 
+class LeaderElection(Section, frozen=True, kw_only=True):
+    """Which of several replicas writes; without, there must be one only. Times are in seconds."""
+
+    enabled: bool = False
+    lease_name: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = "agenttask-controller"
+    namespace: Annotated[str, Meta(max_length=63)] = ""
+    """Of the Lease; empty: the controller's own."""
+    lease_seconds: Annotated[int, Meta(ge=3, le=600)] = 15
+    """How long after its last renewal another replica may take over."""
+    renew_seconds: Annotated[int, Meta(ge=2, le=600)] = 10
+    """How long the leader goes on when it cannot renew."""
+
+
 class GatewaySettings(Section, frozen=True, kw_only=True):
     """Where running attempts hand over checkpoints, large outputs and progress. `url` is what pods are told, as `https://name:port`."""
 
@@ -59,12 +72,15 @@ class Settings(Installation, frozen=True, kw_only=True):
     node_lost_seconds: Annotated[int, Meta(ge=1, le=86400)] = NODE_LOST_SECONDS
     """How long after its grace a pod may stay Terminating before its node counts as lost and the next attempt may start."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 8
+    max_running_tasks: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Tasks of all queues and namespaces that run at once; 0 is without a bound."""
     waiting_writes_per_second: Annotated[int, Meta(ge=1, le=1000)] = 5
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     """For /healthz and /readyz; 0 takes a free one."""
     logging: Logging = Logging()
     telemetry: TelemetrySettings = TelemetrySettings()
     gateway: GatewaySettings = GatewaySettings()
+    leader_election: LeaderElection = LeaderElection()
 
 
 def read_settings(*, config: str | None, environ: Mapping[str, str], flags: Sequence[str]) -> Settings:
@@ -162,6 +178,12 @@ def _consistent(settings: Settings) -> None:
     for name in settings.default_device_classes:
         if name not in names:
             raise SettingsError(f"defaultDeviceClasses: {name!r} is none of deviceClasses: {listed(names)}{did_you_mean(name, names)}")
+    election = settings.leader_election
+    if election.renew_seconds >= election.lease_seconds:
+        raise SettingsError(
+            f"leaderElection.renewSeconds: {election.renew_seconds} is not less than leaseSeconds ({election.lease_seconds}); "
+            "two replicas would lead at once"
+        )
     if settings.gateway.enabled and not settings.gateway.url:
         raise SettingsError(
             "gateway.url is needed where gateway.enabled is true: what pods are told, as https://agenttask-gateway.agents.svc:8443"

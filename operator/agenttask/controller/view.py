@@ -1,42 +1,33 @@
 """What a pass sees of a task: its current attempt's pod, whether that may be created, what was refused."""
 
-from typing import Final
-
-from agenttask.api.task import AgentTaskSpec
-from agenttask.controller.acceptance import PluginNames, refusal
-from agenttask.controller.admission import Gate, missing, models_used
+from agenttask.controller.admission import missing
 from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.handover import Handover
-from agenttask.controller.installation import Installation
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pod_name import pod_name
+from agenttask.controller.turns import Turns
 from agenttask.controller.world import World
-from agenttask.domain import attempts, deadlines, outcome
+from agenttask.domain import attempts, outcome
 from agenttask.domain.model_names import models_named
-from agenttask.domain.observation import Admission, Admitted, Observation, Refused, SeenPod, SeenTask, StoredOutput, Waits
-
-_NOT_ASKED: Final = Admitted()
+from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput
 
 
 class View:
-    """Builds observations. The verdict of validation is remembered: it depends on nothing that changes."""
+    """Builds observations."""
 
     def __init__(
         self,
         *,
         world: World,
         pods: AttemptPods,
-        installation: Installation,
-        names: PluginNames,
-        gate: Gate,
+        turns: Turns,
         observer: TaskObserver,
         handover: Handover,
         node_lost_seconds: float,
     ) -> None:
-        self._world, self._pods, self._installation = world, pods, installation
-        self._names, self._gate, self._observer, self._handover = names, gate, observer, handover
+        self._world, self._pods, self._turns = world, pods, turns
+        self._observer, self._handover = observer, handover
         self._node_lost_seconds = node_lost_seconds
-        self._refusals: dict[str, Refused | None] = {}
         self._unanswered: dict[str, int] = {}
         """Attempts that this process put on record, until their POST was answered (`atMostOnce`)."""
 
@@ -57,16 +48,18 @@ class View:
         spec = task.spec
         waits = None
         if spec is not None and pod is not None and pod.started is None:
-            models = models_used(spec, self._world.models.of(task.namespace))
-            waits = missing(task.namespace, spec.inputs, models, self._world.inputs.__contains__)
+            models = self._turns.models_on(spec, task.namespace, pod.device.class_ if pod.device is not None else "")
+            waits = missing(task.namespace, spec, models, self._world.inputs.__contains__)
+        unanswered = self._unanswered.get(task.uid) == attempt
         return Observation(
-            admission=self._admission(task, spec, now) if pod is None and spec is not None else _NOT_ASKED,
+            admission=self._turns.admission(task, pod, attempt, unanswered=unanswered, now=now),
             attempt=attempt,
             pod=pod,
             pod_name=name,
-            unanswered=self._unanswered.get(task.uid) == attempt,
+            unanswered=unanswered,
             node_lost_seconds=self._node_lost_seconds,
             rejection=self._pods.rejection(task.uid),
+            next_class=self._turns.next_class(task, pod) if pod is not None else None,
             missing_input=waits.message if waits is not None else None,
             models=", ".join(models_named(spec)) if spec is not None else "",
             trace_id=self._observer.trace_id(task),
@@ -89,28 +82,5 @@ class View:
 
     def forget(self, uid: str) -> None:
         """The task is final or gone."""
-        self._refusals.pop(uid, None)
+        self._turns.forget(uid)
         self._unanswered.pop(uid, None)
-
-    def _admission(self, task: SeenTask, spec: AgentTaskSpec, now: float) -> Admission:
-        """Whether the pod may be created; a task that wants none now is not asked about."""
-        again = deadlines.retry_at(task)
-        if spec.cancel or spec.suspend or (again is not None and now < again):
-            return _NOT_ASKED
-        uid = task.uid
-        if uid not in self._refusals:
-            self._refusals[uid] = refusal(spec, self._installation, self._names)
-        refused = self._refusals[uid]
-        return refused if refused is not None else self._admit(task, spec)
-
-    def _admit(self, task: SeenTask, spec: AgentTaskSpec) -> Admission:
-        world = self._world
-        admission = self._gate.admit(
-            task.namespace,
-            spec,
-            models=world.models.of(task.namespace),
-            exists=world.inputs.__contains__,
-            inventory=world.inventory.stock(),
-        )
-        world.wakeups.wait(task.uid, admission.missing if isinstance(admission, Waits) else ())
-        return admission

@@ -65,6 +65,7 @@ class PodCondition(Wire, frozen=True, kw_only=True):
     status: str = ""
     reason: str = ""
     message: str = ""
+    last_transition_time: str | None = None
 
 
 class PodStatus(Wire, frozen=True, kw_only=True):
@@ -89,11 +90,18 @@ class PodContainer(Wire, frozen=True, kw_only=True):
     resources: ContainerResources = ContainerResources()
 
 
+class SchedulingGate(Wire, frozen=True, kw_only=True):
+    """v1.PodSchedulingGate."""
+
+    name: str = ""
+
+
 class PodSpec(Wire, frozen=True, kw_only=True):
     """v1.PodSpec."""
 
     node_name: str = ""
     containers: tuple[PodContainer, ...] = ()
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
 
 
 class PodAnnotations(Struct, frozen=True, kw_only=True, rename={"device": ANNOTATION_DEVICE}, gc=False):
@@ -165,6 +173,7 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
     meta, status = pod.metadata, pod.status
     state = next((one.state for one in status.container_statuses if one.name == CONTAINER), ContainerState())
     attempt = meta.labels.get(LABEL_ATTEMPT, "1")
+    unschedulable = _unschedulable(status.conditions)
     return SeenPod(
         name=meta.name,
         uid=meta.uid,
@@ -177,7 +186,9 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
         message=status.message,
         deletion=moment.parse(meta.deletion_timestamp),
         disrupted=any(one.type == "DisruptionTarget" and one.status == "True" for one in status.conditions),
-        unschedulable=_unschedulable(status.conditions),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
+        unschedulable=unschedulable.message or unschedulable.reason if unschedulable is not None else None,
+        unschedulable_since=moment.parse(unschedulable.last_transition_time) if unschedulable is not None else None,
         waiting_reason=state.waiting.reason if state.waiting is not None else "",
         waiting_message=state.waiting.message if state.waiting is not None else "",
         running_since=moment.parse(state.running.started_at) if state.running is not None else None,
@@ -198,9 +209,9 @@ def node_view(node: Node) -> NodeView:
 
 
 def used_view(pod: Pod) -> UsedView | None:
-    """The extended resources that a pod holds, unless it has ended or holds none."""
+    """The extended resources that a pod holds, unless it has ended, is kept from the scheduler, or holds none."""
     held = _counted(pod.spec.containers[0].resources.limits) if pod.spec.containers else {}
-    if not held or pod.status.phase in ("Succeeded", "Failed"):
+    if not held or pod.spec.scheduling_gates or pod.status.phase in ("Succeeded", "Failed"):
         return None
     return UsedView(node=pod.spec.node_name, resources=held)
 
@@ -209,10 +220,10 @@ def _counted(amounts: dict[str, str]) -> dict[str, int]:
     return {name: int(amount) for name, amount in amounts.items() if _COUNTED in name and amount.isascii() and amount.isdigit()}
 
 
-def _unschedulable(conditions: tuple[PodCondition, ...]) -> str | None:
+def _unschedulable(conditions: tuple[PodCondition, ...]) -> PodCondition | None:
     for one in conditions:
         if one.type == "PodScheduled" and one.status == "False" and one.reason != "SchedulingGated":
-            return one.message or one.reason
+            return one
     return None
 
 

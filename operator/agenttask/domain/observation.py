@@ -64,6 +64,9 @@ class SeenPod(Struct, frozen=True, kw_only=True):
     disrupted: bool = False
     """The control plane said that it takes the pod away: eviction, preemption, a lost node."""
     unschedulable: str | None = None
+    unschedulable_since: Instant | None = None
+    gates: tuple[str, ...] = ()
+    """Who holds it back from the scheduler, such as `kueue.x-k8s.io/admission`."""
     waiting_reason: str = ""
     waiting_message: str = ""
     running_since: Instant | None = None
@@ -109,6 +112,13 @@ class Admitted(Struct, frozen=True, kw_only=True):
 Admission = Refused | Waits | Admitted
 
 
+class NextClass(Struct, frozen=True, kw_only=True):
+    """The device class that the task would get now, were its pod's given up; `anew` after all of them were tried."""
+
+    class_: str
+    anew: bool = False
+
+
 class Rejection(Struct, frozen=True, kw_only=True):
     """Why creating the pod last failed; `retry_at` None is for good."""
 
@@ -140,6 +150,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     node_lost_seconds: float = 300.0
     """How long after its grace a pod may stay Terminating before its node counts as lost."""
     rejection: Rejection | None = None
+    next_class: NextClass | None = None
+    """Known where it matters: the pod finds no node, or its device failed."""
     missing_input: str | None = None
     """An input that vanished after the pod was created; the kubelet waits for it without saying so in the pod."""
     models: str = ""

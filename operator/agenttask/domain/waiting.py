@@ -15,6 +15,9 @@ NO_ENTRY_POINT: Final = ("executable file not found", "no such file or directory
 def why(pod: SeenPod, missing_input: str | None) -> Waits | Refused:
     """The waiting reason, or the terminal one where waiting is pointless."""
     reason, said = pod.waiting_reason, pod.waiting_message
+    if pod.gates:
+        message = f"pod {pod.name} is held back by its scheduling gates: {', '.join(pod.gates)}; whoever set them takes them away"
+        return Waits(reason=Reason.SCHEDULING_GATED, message=message)
     if pod.unschedulable is not None:
         return Waits(reason=Reason.UNSCHEDULABLE, message=pod.unschedulable or "the scheduler finds no node for the pod")
     if reason in _PULLING:

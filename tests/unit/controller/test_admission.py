@@ -46,13 +46,14 @@ def admit(
     gpus: int = 0,
     installation: Installation = INSTALLATION,
 ) -> Admission:
-    return Gate(installation, NAMES, {"auto": First()}).admit(
-        "agents",
-        wanted,
-        models={name: read_model(model) for name, model in (models or {}).items()},
-        exists=there.__contains__,
-        inventory=[Stock(class_=GPU, free=gpus, total=gpus), Stock(class_=CPU)],
-    )
+    gate = Gate(installation, NAMES, {"auto": First()})
+    seen = {name: read_model(model) for name, model in (models or {}).items()}
+    stopped = gate.ready("agents", wanted, models=seen, exists=there.__contains__)
+    if stopped is not None:
+        return stopped
+    found = gate.place(gate.wish(wanted, seen, {}), [Stock(class_=GPU, free=gpus, total=gpus), Stock(class_=CPU)])
+    never = gate.check_there(wanted, found.device.class_, seen) if isinstance(found, Admitted) else None
+    return never or found
 
 
 def chat(**fields: Any) -> AgentTaskSpec:
@@ -314,7 +315,7 @@ def test_inputs_are_waited_for_in_their_order() -> None:
 
 
 def test_an_input_without_a_source_misses_nothing() -> None:
-    assert missing("agents", spec(inputs=[{"name": "a"}]).inputs, {}, lambda _: False) is None
+    assert missing("agents", spec(inputs=[{"name": "a"}]), {}, lambda _: False) is None
 
 
 def test_devices_are_chosen_in_the_order_of_wish() -> None:
@@ -333,6 +334,6 @@ def test_a_device_that_is_taken_or_undefined_is_waited_for() -> None:
     taken, undefined = admit(spec(device={"classes": ["gpu"]})), admit(spec(device={"classes": ["tpu"]}))
 
     assert isinstance(taken, Waits)
-    assert (taken.reason, taken.missing) == (Reason.WAITING_FOR_DEVICE, (("devices",),))
+    assert (taken.reason, taken.message) == (Reason.WAITING_FOR_DEVICE, "gpu: 0 free")
     assert isinstance(undefined, Waits)
-    assert (undefined.reason, undefined.missing) == (Reason.UNKNOWN_CLASS, ())
+    assert undefined.reason is Reason.UNKNOWN_CLASS
