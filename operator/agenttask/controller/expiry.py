@@ -19,6 +19,7 @@ from agenttask.api.task import AgentTaskStatus
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.kube_errors import Conflict, KubeError, NotFound
 from agenttask.controller.kube_paths import task_path, tasks_path
+from agenttask.controller.world import Writer
 from agenttask.domain.moment import GRAIN, parse
 from agenttask.domain.observation import SeenTask
 
@@ -61,8 +62,8 @@ _decode_page: Final = msgspec.json.Decoder(_Page).decode
 class Expiry:
     """The finished tasks that fall due soon; `clock` in Unix seconds."""
 
-    def __init__(self, client: KubeClient, namespaces: Sequence[str | None], *, clock: Callable[[], float]) -> None:
-        self._client, self._namespaces, self._clock = client, namespaces, clock
+    def __init__(self, client: KubeClient, writer: Writer, namespaces: Sequence[str | None], *, clock: Callable[[], float]) -> None:
+        self._client, self._writer, self._namespaces, self._clock = client, writer, namespaces, clock
         self._due: list[_Due] = []
         self._noted: set[str] = set()
         self._news = asyncio.Event()
@@ -94,13 +95,11 @@ class Expiry:
         done = 0
         for one in self._take():
             try:
-                await self._client.delete(task_path(one.namespace, one.name), uid=one.uid)
+                await self._writer.delete(task_path(one.namespace, one.name), uid=one.uid)
             except (NotFound, Conflict):
                 continue  # somebody was faster, or made another one under its name
             except KubeError as error:
-                logger.warning(
-                    "%s/%s: not deleted after its TTL: %s; again in %.0f s", one.namespace, one.name, error, _AGAIN_SECONDS
-                )
+                logger.warning("%s/%s: not deleted after its TTL: %s; again in %.0f s", one.namespace, one.name, error, _AGAIN_SECONDS)
                 self._push(msgspec.structs.replace(one, at=self._clock() + _AGAIN_SECONDS))
                 break
             done += 1

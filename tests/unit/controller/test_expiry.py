@@ -45,7 +45,7 @@ async def test_finished_tasks_past_their_time_are_deleted_and_no_others(server: 
     ended(server, "young", ago=10, ttlSecondsAfterFinished=60)
     ended(server, "kept", ago=10_000)
     server.put("agenttasks", task("runs", ttlSecondsAfterFinished=0))
-    found = Expiry(client, [None], clock=lambda: NOW)
+    found = Expiry(client, client, [None], clock=lambda: NOW)
 
     await found.find()
 
@@ -57,7 +57,7 @@ async def test_finished_tasks_past_their_time_are_deleted_and_no_others(server: 
 async def test_what_falls_due_after_the_next_list_is_not_held(server: FakeApiServer, client: KubeClient) -> None:
     ended(server, "later", ago=0, ttlSecondsAfterFinished=int(LIST_SECONDS) + 60)
     ended(server, "soon", ago=0, ttlSecondsAfterFinished=int(LIST_SECONDS) - 60)
-    found = Expiry(client, [None], clock=lambda: NOW)
+    found = Expiry(client, client, [None], clock=lambda: NOW)
 
     await found.find()
     await found.find()
@@ -69,7 +69,7 @@ async def test_what_is_held_is_bounded(server: FakeApiServer, client: KubeClient
     monkeypatch.setattr(expiry, "MOST_NOTED", 2)
     for number in range(4):
         ended(server, f"t{number}", ago=100, ttlSecondsAfterFinished=1)
-    found = Expiry(client, [None], clock=lambda: NOW)
+    found = Expiry(client, client, [None], clock=lambda: NOW)
 
     for left in (2, 0):
         await found.find()
@@ -81,7 +81,7 @@ async def test_a_task_that_ends_now_is_noted_and_another_of_its_name_is_spared(s
     old = read_task(server.put("agenttasks", task("a", ttlSecondsAfterFinished=5)))
     assert old is not None
     now = [NOW]
-    found = Expiry(client, [None], clock=lambda: now[0])
+    found = Expiry(client, client, [None], clock=lambda: now[0])
     found.note(old, AgentTaskStatus(phase=Phase.FAILED, completion_time=render(NOW)))
     server.remove("agenttasks", "a")
     server.put("agenttasks", task("a"))
@@ -95,7 +95,7 @@ async def test_a_task_that_ends_now_is_noted_and_another_of_its_name_is_spared(s
 async def test_what_the_server_refuses_comes_again(server: FakeApiServer, client: KubeClient) -> None:
     ended(server, "a", ago=100, ttlSecondsAfterFinished=1)
     now = [NOW]
-    found = Expiry(client, [None], clock=lambda: now[0])
+    found = Expiry(client, client, [None], clock=lambda: now[0])
     await found.find()
     server.fail_next("DELETE", "/agenttasks", 503)
 
