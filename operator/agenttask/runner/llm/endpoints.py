@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import stamina.instrumentation
-
 from agenttask.api.document import ModelDocument
 from agenttask.runner.llm.breaker import Breaker
 from agenttask.runner.llm.limiting import ModelLimits
@@ -18,8 +16,6 @@ class Endpoints:
     """Breakers and limits by what they are about. `log` takes what a line is about and what happened."""
 
     def __init__(self, *, log: Callable[[str, str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        # Retries are told by our own lines, with the model's name; the library's hooks, which are the process's, would repeat each.
-        stamina.instrumentation.set_on_retry_hooks(())
         self._log = log
         self._clock = clock
         self._breakers: dict[Any, Breaker] = {}

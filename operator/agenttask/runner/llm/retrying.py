@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import stamina
-
 from agenttask.api.document import ModelDocument
 from agenttask.api.errors import ModelUnavailable, RateLimited
 from agenttask.plugin.llm import ChatRequest, Chunk, Completion, Embeddings, LLMClient
@@ -78,7 +76,12 @@ class RetryingClient:
                 return await call(), tries
             except ModelUnavailable as error:
                 failures = [error]
-            # The retries' machinery is made only when there is something to retry: it costs more than the rest of the way.
+            # The retries' machinery is made, and imported, only when there is something to retry: it costs more than the rest of the way.
+            import stamina
+            from stamina.instrumentation import set_on_retry_hooks
+
+            # Retries are told by our own lines, with the model's name; the library's hooks, which are the process's, would repeat each.
+            set_on_retry_hooks(())
             try:
                 async for attempt in stamina.retry_context(on=tries.pause, attempts=None, timeout=None):
                     with attempt:
