@@ -234,7 +234,7 @@ class Dispatcher:
             del self._positions[key]
             return
         known = self._count(key, now)
-        for uid in known.places.keys() | known.told.keys():
+        for uid in {**known.places, **known.told}:
             if known.places.get(uid) != known.told.get(uid) and uid in self._line:
                 self._wake(uid)
         known.told, known.told_at = known.places, now

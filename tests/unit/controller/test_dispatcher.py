@@ -1,0 +1,336 @@
+"""Turns: who gets one, who is woken, what is taken until when, and that nothing is given twice."""
+
+import msgspec
+import pytest
+from tests.fakes.seen import spec
+
+from agenttask.api.meta import ObjectMeta
+from agenttask.api.reasons import Reason
+from agenttask.controller.acceptance import PluginNames
+from agenttask.controller.admission import DeviceWish, Gate
+from agenttask.controller.dispatcher import POSITIONS_SECONDS, SHOWN_POSITIONS, Dispatcher
+from agenttask.controller.installation import Installation
+from agenttask.controller.inventory import Inventory
+from agenttask.controller.kube_errors import Forbidden, NotFound
+from agenttask.controller.line_keeper import REFUSED_SECONDS, STATUS_SECONDS, LineKeeper
+from agenttask.controller.queues import QueueObject, Queues
+from agenttask.controller.surroundings import Models
+from agenttask.controller.wire import Node, Pod
+from agenttask.domain.device import DeviceClass
+from agenttask.domain.observation import Admission, Admitted, Waits
+from agenttask.domain.queueing import Wish
+from agenttask.plugin.registry import load
+
+NOW = 1_800_000_000.0
+GPU = "nvidia.com/gpu"
+INSTALLATION = Installation(device_classes=(DeviceClass(name="cpu"), DeviceClass(name="gpu", kind="cuda", resources={GPU: 1})))
+NAMES = PluginNames(
+    step_kinds=frozenset(),
+    threading=frozenset(),
+    llm_clients=frozenset(),
+    model_factories=frozenset(),
+    device_strategies=frozenset({"auto"}),
+)
+
+
+class Health:
+    """What runners would have told."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, float] = {}
+        self.loads: dict[str, float] = {}
+
+    def open_until(self, namespace: str, model: str) -> float | None:
+        return self.opened.get(model)
+
+    def load(self, namespace: str, model: str) -> float | None:
+        return self.loads.get(model)
+
+
+class Writer:
+    """Notes what is written; an error to raise is raised once."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, object]] = []
+        self.error: Exception | None = None
+
+    async def patch_status(self, path: str, body: bytes) -> bytes:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        self.written.append((path.rpartition("/")[2], msgspec.json.decode(body)["status"]))
+        return b"{}"
+
+
+class Bench:
+    """A dispatcher with everything it looks at."""
+
+    def __init__(self, *, max_running: int = 0, gpus: int | None = None, opened: bool = True) -> None:
+        self.now, self.woken, self.health = NOW, list[str](), Health()
+        self.inventory = Inventory(INSTALLATION.device_classes, lambda: self.turns.devices_changed())
+        self.queues = Queues(lambda namespace, name: self.turns.queue_changed(namespace, name))
+        self.models = Models(lambda key: self.turns.model_changed(key[1]))
+        strategies = load(allowed_distributions=("agenttask",)).device_strategies
+        self.gate = Gate(INSTALLATION, NAMES, {"auto": strategies.choose("auto")()})
+        self.turns = Dispatcher(
+            queues=self.queues,
+            models=self.models,
+            inventory=self.inventory,
+            gate=self.gate,
+            installation=INSTALLATION,
+            health=self.health,
+            max_running=max_running,
+            wake=self.woken.append,
+            clock=lambda: self.now,
+        )
+        self.writer = Writer()
+        self.keeper = LineKeeper(queues=self.queues, dispatcher=self.turns, writer=self.writer, clock=lambda: self.now)
+        if gpus is not None:
+            node = {"metadata": {"name": "n1"}, "status": {"allocatable": {GPU: str(gpus)}}}
+            self.inventory.on_node(None, msgspec.convert(node, Node))
+            self.inventory.learn_nodes(known=True)
+        if opened:
+            self.turns.open()
+
+    def queue(
+        self, name: str = "q", *, namespace: str = "n", gone: bool = False, status: dict[str, object] | None = None, **of: object
+    ) -> None:
+        metadata = ObjectMeta(name=name, namespace=namespace, uid=f"{namespace}/{name}", generation=1)
+        one = msgspec.convert({"metadata": msgspec.to_builtins(metadata), "spec": of, "status": status or {}}, QueueObject)
+        self.queues.on_change(one, None) if gone else self.queues.on_change(None, one)
+
+    def model(self, name: str, **of: object) -> None:
+        self.models.put({"metadata": {"namespace": "n", "name": name}, "spec": {"client": "scripted", "model": "m", **of}})
+
+    def wish(self, queue: str = "q", *, namespace: str = "n", classes: tuple[str, ...] = ("cpu",), models: tuple[str, ...] = ()) -> Wish:
+        device = DeviceWish(device=spec(device={"classes": list(classes)}).device)
+        return Wish(namespace=namespace, queue=queue, device=device, models=models)
+
+    def ask(self, uid: str, wish: Wish | None = None, *, priority: int = 0, since: float = NOW) -> Admission:
+        return self.turns.ask(uid, wish or self.wish(), priority=priority, since=since)
+
+    def hold(self, uid: str, wish: Wish | None = None, class_: str = "cpu") -> None:
+        self.turns.hold(uid, class_, lambda: wish or self.wish())
+
+
+def reason(found: Admission) -> str:
+    """The waiting reason, or the class."""
+    return found.reason if isinstance(found, Waits) else found.device.class_ if isinstance(found, Admitted) else "refused"
+
+
+def pod(name: str, owner: str, *, gpus: int = 1, phase: str = "Pending") -> Pod:
+    owners = [{"kind": "AgentTask", "uid": owner, "controller": True}]
+    containers = [{"resources": {"limits": {GPU: str(gpus)}}}]
+    return msgspec.convert(
+        {
+            "metadata": {"name": name, "uid": name, "ownerReferences": owners},
+            "spec": {"containers": containers},
+            "status": {"phase": phase},
+        },
+        Pod,
+    )
+
+
+def test_a_turn_is_taken_when_it_is_given_and_kept_until_its_task_leaves() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+
+    assert [reason(bench.ask(uid)) for uid in ("a", "b", "a", "b")] == ["cpu", "QueueFull", "cpu", "QueueFull"]
+    bench.hold("a")
+    assert reason(bench.ask("b")) == "QueueFull"
+    bench.turns.leave("a")
+    assert bench.woken == ["b"]
+    assert reason(bench.ask("b")) == "cpu"
+
+
+def test_who_gets_the_turn_is_the_first_in_line_and_nobody_else_is_woken() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+    bench.ask("running")
+    for uid, priority in (("low", 0), ("high", 5), ("middle", 1)):
+        bench.ask(uid, priority=priority)
+    bench.ask("low", priority=9)
+    bench.turns.leave("running")
+
+    assert bench.woken == ["low"]
+    bench.turns.leave("low")
+    assert bench.woken == ["low", "high"]
+
+
+def test_nothing_is_given_before_every_pod_is_known() -> None:
+    bench = Bench(opened=False)
+    bench.queue(concurrency=2)
+    assert reason(bench.ask("a", since=NOW - 1)) == "QueueFull"
+    bench.ask("b", priority=7)
+    bench.hold("of an earlier controller")
+    bench.turns.open()
+
+    assert bench.woken == ["b"]
+
+
+def test_a_paused_queue_and_one_that_went_let_those_run_that_run() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.ask("runs")
+    bench.queue(paused=True)
+    assert (reason(bench.ask("runs")), reason(bench.ask("waits"))) == ("cpu", "QueuePaused")
+    bench.queue(gone=True)
+    assert (reason(bench.ask("runs")), reason(bench.ask("waits"))) == ("cpu", "UnknownQueue")
+    bench.queue()
+    assert bench.woken == ["waits"]
+
+
+def test_the_default_queue_is_there_without_being_there() -> None:
+    bench = Bench()
+    assert reason(bench.ask("a", bench.wish("default"))) == "cpu"
+    bench.queue("default", paused=True)
+    assert reason(bench.ask("b", bench.wish("default"))) == "QueuePaused"
+
+
+def test_one_of_another_namespace_is_next_whatever_ten_thousand_wish() -> None:
+    bench = Bench(max_running=2)
+    many, few = bench.wish("default", namespace="many"), bench.wish("default", namespace="few")
+    for number in range(10_000):
+        bench.ask(f"{number}", many, priority=1000, since=NOW + number)
+    assert reason(bench.ask("one", few)) == "QueueFull"
+    bench.turns.leave("0")
+
+    assert bench.woken == ["one"]
+
+
+def test_devices_that_are_promised_are_not_promised_again() -> None:
+    bench = Bench(gpus=1)
+    gpu = bench.wish("default", classes=("gpu",))
+    assert [reason(bench.ask(uid, gpu)) for uid in ("a", "b")] == ["gpu", "WaitingForDevice"]
+    bench.inventory.pod_changed(pod("pod-a", "a"), gone=False)
+    bench.hold("a", gpu, "gpu")
+    assert reason(bench.ask("b", gpu)) == "WaitingForDevice"
+    bench.inventory.pod_changed(pod("pod-a", "a", phase="Succeeded"), gone=False)
+
+    assert bench.woken == ["b"]
+    assert reason(bench.ask("c", gpu)) == "WaitingForDevice"
+    bench.turns.leave("b")
+    assert bench.woken == ["b", "c"]
+
+
+def test_a_queue_bounds_its_tasks_on_a_class_and_sends_them_elsewhere() -> None:
+    bench = Bench(gpus=8)
+    bench.queue(devices={"gpu": 1})
+    wish = bench.wish(classes=("gpu", "cpu"))
+    assert [reason(bench.ask(uid, wish)) for uid in ("a", "b")] == ["gpu", "cpu"]
+    only = bench.ask("c", bench.wish(classes=("gpu",)))
+    assert only == Waits(
+        reason=Reason.WAITING_FOR_DEVICE, message="gpu: AgentQueue 'q' has 1 tasks on it, its devices.gpu is 1", position=1
+    )
+    assert reason(bench.ask("d", bench.wish("default", classes=("gpu",)))) == "gpu"
+
+
+def test_a_model_that_is_full_or_failing_holds_its_tasks_only() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.model("small", limits={"concurrentCalls": 1})
+    asking = bench.wish(models=("small",))
+    assert [reason(bench.ask(uid, asking)) for uid in ("a", "b")] == ["cpu", "ModelFull"]
+    bench.health.opened = {"small": NOW + 30}
+    assert [reason(bench.ask("b", asking)), reason(bench.ask("c"))] == ["ModelBreakerOpen", "cpu"]
+    bench.turns.leave("a")
+    assert bench.woken == []
+    bench.now += 31
+    bench.turns.tick()
+    assert bench.woken == ["b"]
+
+
+def test_a_breaker_that_closed_lets_the_first_go_even_if_another_asks() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.model("small")
+    bench.health.opened = {"small": NOW + 30}
+    asking = bench.wish(models=("small",))
+    for uid in ("a", "b"):
+        bench.ask(uid, asking)
+    bench.now += 31
+
+    assert (reason(bench.ask("b", asking)), bench.woken) == ("cpu", ["a"])
+
+
+def test_a_larger_limit_of_a_model_wakes_as_many_as_it_serves() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.model("small", limits={"concurrentCalls": 1})
+    for uid in "abcd":
+        bench.ask(uid, bench.wish(models=("small",)))
+    bench.model("small", limits={"concurrentCalls": 3})
+
+    assert bench.woken == ["b", "c"]
+
+
+def test_an_attempt_that_is_over_gives_its_turn_back_before_the_next_one_asks() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+    bench.ask("a")
+    bench.hold("a")
+    bench.ask("b", priority=1)
+
+    assert reason(bench.ask("a")) == "QueueFull"
+    assert bench.woken == ["b"]
+
+
+def test_the_first_are_told_their_place_and_again_when_it_is_another() -> None:
+    bench = Bench()
+    bench.queue(paused=True)
+    found = [bench.ask(f"{number:03}") for number in range(100)]
+    places = [one.position for one in found if isinstance(one, Waits)]
+    assert places[:SHOWN_POSITIONS] == list(range(1, SHOWN_POSITIONS + 1))
+    assert set(places[SHOWN_POSITIONS:]) == {None}
+    bench.turns.leave("000")
+    bench.turns.tick()
+    assert bench.woken == []
+    bench.now += POSITIONS_SECONDS
+    bench.turns.tick()
+    assert bench.woken == [f"{number:03}" for number in range(1, 33)]
+    bench.now += POSITIONS_SECONDS
+    bench.turns.tick()
+    assert len(bench.woken) == 32
+
+
+async def test_the_status_of_a_queue_is_written_when_it_is_another_and_not_at_all_while_it_stays() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+    bench.queue("idle", status={"observedGeneration": 1})
+    for uid in ("a", "b"):
+        bench.ask(uid)
+    for _ in range(3):
+        await bench.keeper.write(bench.now)
+        bench.now += STATUS_SECONDS - 1
+    assert bench.writer.written == [
+        ("q", {"observedGeneration": 1, "running": 1, "pending": 1, "oldestPendingTime": "2027-01-15T08:00:00Z"})
+    ]
+    bench.turns.leave("b")
+    bench.now += STATUS_SECONDS
+    await bench.keeper.write(bench.now)
+    assert bench.writer.written[1:] == [("q", {"observedGeneration": 1, "running": 1, "pending": 0, "oldestPendingTime": None})]
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"), [(NotFound(404, "NotFound", "q"), STATUS_SECONDS), (Forbidden(403, "Forbidden", "no"), REFUSED_SECONDS)]
+)
+async def test_a_status_that_is_refused_is_left_for_a_while(error: Exception, pause: float) -> None:
+    bench = Bench()
+    bench.queue()
+    bench.ask("a")
+    bench.writer.error = error
+    await bench.keeper.write(bench.now)
+    await bench.keeper.write(bench.now + pause - 1)
+    assert bench.writer.written == []
+    bench.ask("b")
+    await bench.keeper.write(bench.now + pause)
+    assert len(bench.writer.written) == 1
+
+
+def test_a_queue_with_a_field_of_a_newer_version_is_there_and_says_so() -> None:
+    bench = Bench()
+    bench.queue(speed=9)
+    found = bench.ask("a")
+    assert isinstance(found, Waits)
+    assert found.reason is Reason.UNKNOWN_QUEUE
+    assert found.message == "AgentQueue 'q' cannot be read: Object contains unknown field `speed`"
