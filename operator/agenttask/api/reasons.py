@@ -67,6 +67,7 @@ class Reason(StrEnum):
     POD_STARTING = "PodStarting"
     POD_RUNNING = "PodRunning"
     RESUMED = "Resumed"
+    FALLING_BACK = "FallingBack"
     # terminal
     SUCCEEDED = "Succeeded"
     STEP_FAILED = "StepFailed"
@@ -132,6 +133,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.POD_STARTING: "The pod exists and its container does not run yet.",
     Reason.POD_RUNNING: "The steps are running in the pod.",
     Reason.RESUMED: "`spec.suspend` was taken back; the task waits for its next attempt.",
+    Reason.FALLING_BACK: "The pod's device class found no node, or failed in the pod: the next attempt gets another class.",
     Reason.SUCCEEDED: "The task succeeded; `status.output` has the result.",
     Reason.STEP_FAILED: "A step failed by itself: a command's exit code, a missing file, a time-out, a missing value.",
     Reason.INVALID_TEMPLATE: "A template does not parse, or leaves the allowed subset, or names an unknown step or param.",

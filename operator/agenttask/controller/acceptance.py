@@ -10,6 +10,7 @@ from msgspec import Struct
 from agenttask.api.errors import AgentTaskError, InvalidTask, UnknownPlugin
 from agenttask.api.task import AgentTaskSpec
 from agenttask.controller.installation import ExtraPlugins, Installation
+from agenttask.controller.pod_policy import check_allowed
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.observation import Refused
 from agenttask.domain.secret_uses import secret_uses
@@ -45,6 +46,7 @@ def refusal(spec: AgentTaskSpec, installation: Installation, names: PluginNames)
         known("spec.device.strategy", "device strategy", spec.device.strategy, names.device_strategies)
         known("spec.execution.threading", "threading strategy", spec.execution.threading, names.threading)
         _secrets_allowed(spec, installation)
+        check_allowed(spec.pod, installation)
         _reaches_a_host(spec, installation)
     except AgentTaskError as error:
         return Refused(reason=error.reason, message=str(error))

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.steps import Quantity
-from agenttask.api.task import ResourceList, Resources
+from agenttask.api.task import ResourceList, Resources, Toleration
 from agenttask.domain.device import DeviceClass
 
 LOCAL_CLIENT = "local"
@@ -85,6 +85,12 @@ class Installation(Section, frozen=True, kw_only=True):
     default_device_classes: tuple[str, ...] = ("cpu",)
     task_defaults: TaskDefaults = TaskDefaults()
     secret_globs: tuple[Name, ...] = ()
+    """Globs of the Secrets that a task may name, those to pull its image with too."""
+    allowed_tolerations: tuple[Toleration, ...] = ()
+    allowed_priority_classes: tuple[Name, ...] = ()
+    allowed_runtime_classes: tuple[Name, ...] = ()
+    allowed_service_accounts: tuple[Name, ...] = ()
+    """What tasks may take for their pods; none of it by default. An account's token is mounted in no pod."""
     credential_images: tuple[Name, ...] = ()
     """Globs of the images that may get model credentials; empty: the images of this installation."""
     allowed_hosts: tuple[HostPattern, ...] = ()

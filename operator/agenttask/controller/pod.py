@@ -17,12 +17,14 @@ from agenttask.api.task import AgentTaskSpec, DeviceStatus
 from agenttask.controller.installation import Installation
 from agenttask.controller.pod_models import PodModels, SecretEnv, pod_models
 from agenttask.controller.pod_name import pod_name
-from agenttask.controller.resources import requirements
+from agenttask.controller.pod_volumes import pod_volumes
+from agenttask.controller.resources import requirements, resource_claims
 from agenttask.domain.deadlines import backstop_seconds
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import SeenTask
 from agenttask.domain.restricted import CONTAINER_SECURITY
+from agenttask.domain.runner_spec import for_runner
 from agenttask.domain.secret_uses import secret_uses
 
 COMMAND: Final = "agenttask-runner"
@@ -32,7 +34,10 @@ _encode_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class PodRequest(Struct, frozen=True, kw_only=True):
-    """Everything that a pod is made from; `models` has fallbacks too, `environment` are further plain variables (tracing)."""
+    """Everything that a pod is made from; `models` has fallbacks too, `environment` are further plain variables (tracing).
+
+    `device_class` is the class as the installation defines it, `models` are those of that class (`models_on`).
+    """
 
     task: SeenTask
     spec: AgentTaskSpec
@@ -57,7 +62,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
     document = TaskDocument(
         task=TaskRef(name=meta.name, namespace=meta.namespace, uid=meta.uid, created=meta.creation_timestamp),
         attempt=request.attempt,
-        spec=spec,
+        spec=for_runner(spec),
         models=models.documents,
         secrets=secrets,
         device=_device(request),
@@ -71,12 +76,14 @@ def build(request: PodRequest, installation: Installation) -> bytes:
             "name": pod_name(meta.name, meta.uid, request.attempt),
             "namespace": meta.namespace,
             "labels": {
+                **spec.pod.labels,
                 c.LABEL_TASK_UID: meta.uid,
                 c.LABEL_TASK_NAME: meta.name[:_MAX_LABEL].rstrip("-."),
                 c.LABEL_ATTEMPT: str(request.attempt),
                 c.LABEL_MANAGED_BY: c.MANAGED_BY,
             },
             "annotations": {
+                **spec.pod.annotations,
                 c.ANNOTATION_DOCUMENT: encode(document),
                 c.ANNOTATION_DEVICE: _encode_json(request.device).decode(),
             },
@@ -98,7 +105,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
 
 def _pod_spec(request: PodRequest, installation: Installation, models: PodModels, secrets: Sequence[SecretEnv]) -> dict[str, Any]:
     device, spec = request.device_class, request.spec
-    volumes, mounts = _volumes(spec, installation)
+    volumes, mounts = pod_volumes(spec, installation)
     settings: dict[str, str] = dict(installation.runner_environment.items())
     image = installation.image_for(spec.pod.image, device, list(request.models.values()))
     pod: dict[str, Any] = {
@@ -127,6 +134,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
                 for taint in ("not-ready", "unreachable")
             ),
             *(device.tolerations if device is not None else ()),
+            *spec.pod.tolerations,
         ],
         "volumes": [*volumes, *models.volumes],
         "containers": [
@@ -145,9 +153,16 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
             }
         ],
     }
-    if installation.images.pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in installation.images.pull_secrets]
-    return pod
+    pull = dict.fromkeys([*installation.images.pull_secrets, *(one.name for one in spec.pod.image_pull_secrets)])
+    runtime = device.runtime_class_name if device is not None and device.runtime_class_name else spec.pod.runtime_class_name
+    wished = {
+        "imagePullSecrets": [{"name": name} for name in pull],
+        "resourceClaims": resource_claims(device, spec.device.gpu) if device is not None else [],
+        "runtimeClassName": runtime,
+        "priorityClassName": spec.pod.priority_class_name,
+        "serviceAccountName": spec.pod.service_account_name,
+    }
+    return pod | {name: value for name, value in wished.items() if value}
 
 
 def _environment(plain: Mapping[str, str], secrets: Sequence[SecretEnv]) -> list[dict[str, Any]]:
@@ -160,38 +175,6 @@ def _environment(plain: Mapping[str, str], secrets: Sequence[SecretEnv]) -> list
             for one in secrets
         ),
     ]
-
-
-def _volumes(spec: AgentTaskSpec, installation: Installation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    volumes: list[dict[str, Any]] = [
-        {"name": "workspace", "emptyDir": {"sizeLimit": str(spec.workspace.size_limit)}},
-        {"name": "scratch", "emptyDir": {"sizeLimit": str(installation.task_defaults.scratch)}},
-        {
-            "name": "document",
-            "downwardAPI": {
-                "items": [
-                    {
-                        "path": c.DOCUMENT_PATH.removeprefix(f"{c.DOCUMENT_DIR}/"),
-                        "fieldRef": {"fieldPath": f"metadata.annotations['{c.ANNOTATION_DOCUMENT}']"},
-                    }
-                ]
-            },
-        },
-    ]
-    mounts: list[dict[str, Any]] = [
-        {"name": "workspace", "mountPath": c.WORKSPACE_PATH},
-        {"name": "scratch", "mountPath": c.SCRATCH_PATH},
-        {"name": "document", "mountPath": c.DOCUMENT_DIR, "readOnly": True},
-    ]
-    for index, one in enumerate(spec.inputs):
-        volume = f"input-{index}"  # its own name may be too long for a volume's
-        if one.config_map is not None:
-            volumes.append({"name": volume, "configMap": {"name": one.config_map.name, "optional": False}})
-        elif one.persistent_volume_claim is not None:
-            claim = {"claimName": one.persistent_volume_claim.claim_name, "readOnly": True}
-            volumes.append({"name": volume, "persistentVolumeClaim": claim})
-        mounts.append({"name": volume, "mountPath": f"{c.INPUTS_PATH}/{one.name}", "readOnly": True})
-    return volumes, mounts
 
 
 def _secrets(spec: AgentTaskSpec) -> tuple[tuple[SecretVariable, ...], list[SecretEnv]]:

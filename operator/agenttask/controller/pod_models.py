@@ -76,8 +76,12 @@ def _document(name: str, model: AgentModelSpec, credential: str | None, *, is_na
 
 
 def _local(name: str, local: LocalModel | None) -> LocalModel | None:
-    """A claim's weights as the folder in the pod where they are mounted."""
-    if local is None or local.persistent_volume_claim is None:
+    """A claim's weights as the folder in the pod where they are mounted, without what only the controller reads."""
+    if local is None:
+        return None
+    if local.remote_model is not None:
+        local = msgspec.structs.replace(local, remote_model=None)
+    if local.persistent_volume_claim is None:
         return local
     folder = normpath(join(c.MODELS_PATH, name, local.persistent_volume_claim.path))
     return msgspec.structs.replace(local, persistent_volume_claim=None, path=folder)

@@ -93,11 +93,18 @@ class Variable(Shape, frozen=True, kw_only=True):
     value_from: VariableSource | None = None
 
 
+class ContainerClaim(Shape, frozen=True, kw_only=True):
+    """v1.ResourceClaim: the whole of one of the pod's claims."""
+
+    name: Text
+
+
 class Amounts(Shape, frozen=True, kw_only=True):
     """v1.ResourceRequirements."""
 
     requests: dict[str, str]
     limits: dict[str, str]
+    claims: tuple[ContainerClaim, ...] = ()
 
 
 class Mount(Shape, frozen=True, kw_only=True):
@@ -171,6 +178,13 @@ class Claim(Shape, frozen=True, kw_only=True):
     read_only: bool
 
 
+class Secret(Shape, frozen=True, kw_only=True):
+    """v1.SecretVolumeSource, all keys."""
+
+    secret_name: Text
+    optional: bool
+
+
 _VOLUME_FIELDS = {
     "empty_dir": "emptyDir",
     "downward_api": "downwardAPI",
@@ -180,13 +194,14 @@ _VOLUME_FIELDS = {
 
 
 class Volume(Shape, frozen=True, kw_only=True, rename=_VOLUME_FIELDS):
-    """The four kinds there are."""
+    """The five kinds there are."""
 
     name: Text
     empty_dir: EmptyDir | None = None
     downward_api: Downward | None = None
     config_map: ConfigMap | None = None
     persistent_volume_claim: Claim | None = None
+    secret: Secret | None = None
 
 
 class Toleration(Shape, frozen=True, kw_only=True):
@@ -205,6 +220,13 @@ class PullSecret(Shape, frozen=True, kw_only=True):
     name: Text
 
 
+class PodClaim(Shape, frozen=True, kw_only=True):
+    """v1.PodResourceClaim: made from a template with the pod, and gone with it; never one that others use."""
+
+    name: Text
+    resource_claim_template_name: Text
+
+
 class PodSpec(Shape, frozen=True, kw_only=True):
     """v1.PodSpec."""
 
@@ -219,6 +241,10 @@ class PodSpec(Shape, frozen=True, kw_only=True):
     volumes: tuple[Volume, ...]
     containers: Annotated[tuple[Container, ...], Meta(min_length=1, max_length=1)]
     image_pull_secrets: tuple[PullSecret, ...] = ()
+    resource_claims: tuple[PodClaim, ...] = ()
+    runtime_class_name: Text | None = None
+    priority_class_name: Text | None = None
+    service_account_name: Text | None = None
 
 
 class Pod(Shape, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from agenttask.controller.merge_patch import status_patch
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod import PodRequest
+from agenttask.controller.remote_models import models_on
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
@@ -86,7 +87,8 @@ class Reconciler:
         spec, admission = task.spec, seen.admission
         if spec is None or not isinstance(admission, Admitted):
             raise AssertionError("a pod is planned for admitted tasks only")
-        models = models_used(spec, self._world.models.of(task.namespace))
+        device, of_namespace = self._installation.device_class(admission.device.class_), self._world.models.of(task.namespace)
+        models = models_on(device, models_used(spec, of_namespace), of_namespace)
         entry = self._handover.enter(task, spec, action.attempt, models)
         request = PodRequest(
             task=task,
@@ -94,7 +96,7 @@ class Reconciler:
             attempt=action.attempt,
             models=entry.models,
             device=admission.device,
-            device_class=self._installation.device_class(admission.device.class_),
+            device_class=device,
             environment={**self._observer.environment_for(task, action.attempt, seen.pod_name), **entry.variables},
             gateway=entry.gateway,
         )

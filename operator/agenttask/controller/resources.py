@@ -5,10 +5,17 @@ limit raises it, a limit below the default request lowers it.
 """
 
 from agenttask.api.steps import Quantity, Wire
-from agenttask.api.task import AgentTaskSpec, ResourceList
+from agenttask.api.task import AgentTaskSpec, Gpu, ResourceList
 from agenttask.controller.installation import TaskDefaults
 from agenttask.domain.device import DeviceClass
+from agenttask.domain.device_size import sized, units
 from agenttask.domain.quantity import RESOURCES, amount
+
+
+class ClaimName(Wire, frozen=True, kw_only=True):
+    """v1.ResourceClaim: a claim of the pod, by its name there."""
+
+    name: str
 
 
 class Requirements(Wire, frozen=True, kw_only=True):
@@ -16,10 +23,11 @@ class Requirements(Wire, frozen=True, kw_only=True):
 
     requests: dict[str, str]
     limits: dict[str, str]
+    claims: tuple[ClaimName, ...] = ()
 
 
 def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClass | None) -> Requirements:
-    """Requests and limits of the task's container."""
+    """Requests and limits of the task's container; `device` is the class as it was defined, for one unit."""
     wished = spec.pod.resources
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
@@ -34,8 +42,19 @@ def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClas
             requests[name] = str(request)
         if limit is not None:
             limits[name] = str(limit)
-    extended = {name: str(count) for name, count in device.resources.items() if count > 0} if device is not None else {}
-    return Requirements(requests=requests | extended, limits=limits | extended)
+    if device is None:
+        return Requirements(requests=requests, limits=limits)
+    gpu = spec.device.gpu
+    extended = {name: str(count) for name, count in sized(device, gpu).resources.items() if count > 0}
+    claims = tuple(ClaimName(name=one["name"]) for one in resource_claims(device, gpu))
+    return Requirements(requests=requests | extended, limits=limits | extended, claims=claims)
+
+
+def resource_claims(device: DeviceClass, gpu: Gpu | None) -> list[dict[str, str]]:
+    """The pod's resourceClaims: one made from the class's template for each unit."""
+    template = device.resource_claim_template
+    many = units(device, gpu) if template else 0
+    return [{"name": f"device-{index}", "resourceClaimTemplateName": template} for index in range(many)]
 
 
 def _pair(
@@ -57,7 +76,10 @@ def _storage(spec: AgentTaskSpec, defaults: TaskDefaults) -> str | None:
     own = defaults.resources.limits.ephemeral_storage
     if own is None:
         return None
-    return str(int(amount(own) + amount(spec.workspace.size_limit) + amount(defaults.scratch)))
+    volumes = [one.empty_dir.size_limit for one in spec.pod.volumes if one.empty_dir is not None]
+    if spec.workspace.persistent_volume_claim is None:
+        volumes.append(spec.workspace.size_limit)
+    return str(int(sum((amount(size) for size in volumes), amount(own) + amount(defaults.scratch))))
 
 
 def _get(amounts: ResourceList, field: str) -> Quantity | None:

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.api.model import AgentModelSpec
-from agenttask.controller.admission import MODEL, Key, SeenModel
+from agenttask.controller.admission import MODEL, Key
+from agenttask.controller.seen_model import SeenModel
 from agenttask.controller.wire import PartialObject
 
 logger: Final = logging.getLogger(__name__)

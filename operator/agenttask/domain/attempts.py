@@ -4,11 +4,12 @@ A task has one live attempt at most. `status.endedAttempts` counts those that ar
 `status.podName` with `status.attempt` tells whether its pod was ever on record.
 """
 
+import msgspec
 from msgspec import Struct
 
 from agenttask.api.reasons import Reason
-from agenttask.api.task import AgentTaskSpec
-from agenttask.domain import deadlines, outcome, retry
+from agenttask.api.task import AgentTaskSpec, DeviceStatus, TriedClass
+from agenttask.domain import deadlines, fallback, outcome, retry
 from agenttask.domain.lifecycle import AttemptEnd
 from agenttask.domain.observation import Observation, SeenTask
 from agenttask.domain.outcome import Outcome
@@ -28,13 +29,19 @@ class Again(Struct, frozen=True, kw_only=True):
     at: float
 
 
+class Elsewhere(Struct, frozen=True, kw_only=True):
+    """The attempt's device failed: another one follows at once on another device class, and no limit counts it."""
+
+    end: AttemptEnd
+
+
 class Pause(Struct, frozen=True, kw_only=True):
     """The attempt was stopped by `spec.suspend`."""
 
     end: AttemptEnd
 
 
-Following = Finish | Again | Pause
+Following = Finish | Again | Elsewhere | Pause
 
 
 def current(task: SeenTask) -> int:
@@ -65,18 +72,29 @@ def after(task: SeenTask, spec: AgentTaskSpec, seen: Observation, ended: Outcome
         return Finish(end=AttemptEnd(reason=Reason.LOST, message=message, outcome=ended, failure=failure))
     if spec.suspend and ended.reason is Reason.LOST:
         return Pause(end=AttemptEnd(reason=Reason.SUSPENDED, message="", outcome=ended))
-    end = AttemptEnd(reason=ended.reason, message=ended.message, outcome=ended, failure=failure)
+    device = fallback.failed(task, seen, ended)
+    end = AttemptEnd(reason=ended.reason, message=ended.message, outcome=ended, failure=failure, device=device)
+    falls = device is not None and seen.next_class is not None and not seen.next_class.anew
     limit = retry.limit_of(spec, failure)
     count = 1 + (task.status.infrastructure_restarts if failure is Failure.INFRASTRUCTURE else task.status.failures)
-    if count > limit:
+    if count > limit and not falls:
         return Finish(end=_exhausted(end, failure, count, limit))
     ran = deadlines.ran_seconds(seen.pod, now) if seen.pod is not None else 0
     if task.status.active_seconds + ran >= spec.active_deadline_seconds:
         message = f"{outcome.too_long(spec.active_deadline_seconds)}; the last attempt: {ended.reason}: {ended.message}"
         return Finish(end=AttemptEnd(reason=Reason.DEADLINE_EXCEEDED, message=message, outcome=ended, failure=failure))
+    if falls:
+        return Elsewhere(end=moved(seen, device, ended))
     wait = retry.pause(spec.retry.backoff, count, uid=task.uid, attempt=seen.attempt)
     told = f"attempt {seen.attempt} ended as {ended.reason}: {ended.message}; the next one follows in {wait:.0f} s"
-    return Again(end=AttemptEnd(reason=ended.reason, message=told, outcome=ended, failure=failure), at=now + wait)
+    return Again(end=msgspec.structs.replace(end, message=told), at=now + wait)
+
+
+def moved(seen: Observation, device: DeviceStatus | None, ended: Outcome | None = None) -> AttemptEnd:
+    """The end of an attempt that gave its device class up."""
+    left = device.tried[-1] if device is not None and device.tried else TriedClass()
+    message = f"attempt {seen.attempt} gave class {left.class_} up: {left.verdict}; the next one gets another"
+    return AttemptEnd(reason=Reason.FALLING_BACK, message=message, outcome=ended, device=device)
 
 
 def _exhausted(end: AttemptEnd, failure: Failure, count: int, limit: int) -> AttemptEnd:

@@ -14,8 +14,8 @@ from agenttask.api.constants import RECORD_KIND
 from agenttask.api.meta import Condition, ConditionStatus
 from agenttask.api.reasons import ConditionType, Phase, Reason
 from agenttask.api.report import Report, shorten
-from agenttask.api.task import AgentTaskStatus, OutputRef
-from agenttask.domain import deadlines, moment, progress
+from agenttask.api.task import AgentTaskStatus, DeviceStatus, OutputRef
+from agenttask.domain import deadlines, fallback, moment, progress
 from agenttask.domain.conditions import phase_of, terminal, with_condition
 from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput, Waits
 from agenttask.domain.outcome import Outcome
@@ -33,6 +33,8 @@ class AttemptEnd(Struct, frozen=True, kw_only=True):
     message: str
     outcome: Outcome | None = None
     failure: Failure | None = None
+    device: DeviceStatus | None = None
+    """What status says of devices from now on, where the attempt gave its class up."""
 
 
 def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> AgentTaskStatus:
@@ -42,6 +44,27 @@ def waiting(task: SeenTask, seen: Observation, waits: Waits, now: float) -> Agen
     draft.set(ConditionType.POD_READY, "False", waits.reason, waits.message)
     status = draft.status(seen, waits.reason, waits.message, live=seen.pod is not None)
     return msgspec.structs.replace(status, queue_position=waits.position)
+
+
+def giving_up(task: SeenTask, seen: Observation, device: DeviceStatus, now: float) -> AgentTaskStatus:
+    """The pod found no node for too long: its class is given up, and it is deleted next."""
+    message = device.tried[-1].verdict
+    draft = _Draft(task, now)
+    draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    draft.set(ConditionType.POD_READY, "False", Reason.UNSCHEDULABLE, message)
+    return msgspec.structs.replace(draft.status(seen, Reason.UNSCHEDULABLE, message), device=device)
+
+
+def elsewhere(task: SeenTask, seen: Observation, end: AttemptEnd, now: float) -> AgentTaskStatus:
+    """An attempt gave its device class up, and the next one follows on another at once."""
+    draft = _Draft(task, now)
+    draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+    draft.set(ConditionType.POD_READY, "False", Reason.FALLING_BACK, end.message)
+    status = _after(task, draft.status(seen, Reason.FALLING_BACK, end.message, live=False), seen, end, now)
+    if seen.pod is None or seen.pod.started is None:
+        return status
+    # What ran waits in line again from now on: its pending deadline is not that of its first attempt.
+    return msgspec.structs.replace(status, next_attempt_time=moment.render(math.floor(now)))
 
 
 def running(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> AgentTaskStatus:
@@ -150,6 +173,7 @@ def _after(task: SeenTask, status: AgentTaskStatus, seen: Observation, end: Atte
     return msgspec.structs.replace(
         status,
         ended_attempts=seen.attempt,
+        device=end.device or fallback.settled(task, seen),
         failures=old.failures + (end.failure is not None and end.failure is not Failure.INFRASTRUCTURE),
         infrastructure_restarts=old.infrastructure_restarts + (end.failure is Failure.INFRASTRUCTURE),
         active_seconds=old.active_seconds + (deadlines.ran_seconds(pod, now) if pod is not None else 0),
@@ -206,7 +230,7 @@ class _Draft:
             next_attempt_time=old.next_attempt_time if not terminal(self._conditions) else None,
             pod_name=pod_name,
             node_name=(pod.node if pod is not None else None) or old.node_name,
-            device=(pod.device if pod is not None else None) or old.device,
+            device=fallback.remembered(pod.device if pod is not None else None, old.device),
             steps=old.steps,
             progress=old.progress,
             usage=old.usage,

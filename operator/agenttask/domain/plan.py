@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from agenttask.api.reasons import ConditionType, Phase, Reason
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
-from agenttask.domain import attempts, deadlines, lifecycle, outcome, waiting
+from agenttask.domain import attempts, deadlines, fallback, lifecycle, outcome, waiting
 from agenttask.domain.conditions import holds
 from agenttask.domain.lifecycle import AttemptEnd
 from agenttask.domain.observation import Admitted, Observation, Refused, Rejection, SeenPod, SeenTask, Waits
@@ -75,6 +75,8 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
 def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
     if holds(task.status.conditions, ConditionType.SUSPENDED):
         return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=AT_ONCE)
+    if attempts.on_record(task, seen) and fallback.given_up(task, seen):
+        return _moved(task, seen, now)
     if attempts.on_record(task, seen) and not seen.unanswered and seen.rejection is None:
         message = f"pod {task.status.pod_name} is gone, and nobody saw how it ended"
         return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST, message=message), now, known=False)
@@ -114,11 +116,18 @@ def _stopped(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float)
 
 
 def _starting(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
+    ends, falls = deadlines.pending_ends(task, spec), fallback.due(task, spec, seen, pod)
+    if pod.unschedulable is not None and fallback.given_up(task, seen):
+        return Plan(actions=(_delete(pod, "device.fallbackAfterSeconds"),), requeue_after=deadlines.LONGEST_SLEEP)
+    if falls is not None and now >= falls and (ends is None or now < ends):
+        device = fallback.unschedulable(task, seen, pod, now)
+        return Plan(status=lifecycle.giving_up(task, seen, device, now), requeue_after=AT_ONCE)
     match waiting.why(pod, seen.missing_input):
         case Refused() as never:
             return _refuse(task, seen, never, now)
         case Waits() as waits:
-            return _wait(task, spec, seen, waits, now)
+            again = falls if falls is not None else fallback.looks_again(task, spec, pod, now)
+            return _wait(task, spec, seen, waits, now, *([again] if again is not None else []))
 
 
 def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
@@ -153,6 +162,8 @@ def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
 
 def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
     removed = pod.terminated is None and pod.started is None and (pod.deletion is not None or pod.gone)
+    if removed and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
+        return _moved(task, seen, now)
     if removed and not spec.cancel and not spec.suspend:
         # Perhaps we deleted it and were stopped before the status: the cause is still to be seen.
         ends, why = deadlines.pending_ends(task, spec), waiting.why(pod, seen.missing_input)
@@ -172,8 +183,16 @@ def _over(task: SeenTask, spec: AgentTaskSpec, seen: Observation, ended: outcome
             return Plan(actions=_leftover(seen.pod, end), status=lifecycle.finished(task, seen, end, now))
         case attempts.Again(end=end, at=at):
             return Plan(status=lifecycle.between(task, seen, end, now, retry_at=at), requeue_after=deadlines.until(now, at))
+        case attempts.Elsewhere(end=end):
+            return Plan(status=lifecycle.elsewhere(task, seen, end, now), requeue_after=AT_ONCE)
         case attempts.Pause(end=end):
             return Plan(status=lifecycle.suspended(task, seen, end, now))
+
+
+def _moved(task: SeenTask, seen: Observation, now: float) -> Plan:
+    """The pod that gave its device class up is gone."""
+    end = attempts.moved(seen, task.status.device)
+    return Plan(status=lifecycle.elsewhere(task, seen, end, now), requeue_after=AT_ONCE)
 
 
 def _leftover(pod: SeenPod | None, end: AttemptEnd) -> tuple[Action, ...]:

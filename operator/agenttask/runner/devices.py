@@ -6,13 +6,16 @@ whether the device really works, and which of several has the most memory free.
 """
 
 from pathlib import Path
+from typing import Final
 
 from agenttask.api.document import DeviceDocument, TaskDocument
 from agenttask.api.errors import DeviceUnavailable
 from agenttask.plugin.device import DeviceClass, DeviceRequest, DeviceStrategy, Stock
 from agenttask.runner.engine_terms import EngineLimits
 
-AUTO, CPU, CUDA = "auto", "cpu", "cuda"
+AUTO: Final = "auto"
+CPU: Final = "cpu"
+CUDA: Final = "cuda"
 
 
 def visible_accelerators(dev: Path = Path("/dev")) -> int:

@@ -24,7 +24,7 @@ DOCUMENT = (
     '"spec":{"inputs":[{"name":"repo","configMap":{"name":"repo"}}],'
     '"steps":[{"name":"ask","chat":{"model":"small","prompt":"Why?"}}],'
     '"pod":{"env":[{"name":"MODE","value":"$(HOME)"}]},'
-    '"pendingDeadlineSeconds":60,"activeDeadlineSeconds":100},'
+    '"activeDeadlineSeconds":100},'
     '"models":[{"name":"small","client":"openai","model":"m","endpoint":"https://models.example/v1",'
     '"credentialEnv":"AGENTTASK_CREDENTIAL_0","timeouts":{},"limits":{},"retry":{},"circuitBreaker":{}}],'
     '"secrets":[],'

@@ -1,0 +1,35 @@
+"""The part of a task's spec that the runner reads.
+
+What only the controller honours stays out of the task document, and so does what is left at its default: a runner image
+of an older version, which refuses fields that it does not know, then reads the documents of tasks that use none of them.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agenttask.api.task import AgentTaskSpec, Device, PodOptions
+
+_OURS: Final = (
+    "queue",
+    "priority",
+    "suspend",
+    "cancel",
+    "managed_by",
+    "retry",
+    "pending_deadline_seconds",
+    "ttl_seconds_after_finished",
+)
+
+
+def for_runner(spec: AgentTaskSpec) -> AgentTaskSpec:
+    """The same task without the controller's fields: of `device` the classes stay, which say whether a processor will do."""
+    fields = {field.name: field.default for field in msgspec.structs.fields(AgentTaskSpec)}
+    kept = {
+        "device": Device(classes=spec.device.classes),
+        "execution": msgspec.structs.replace(spec.execution, at_most_once=False),
+        "pod": PodOptions(env=spec.pod.env),
+    }
+    unset = {name: fields[name] for name in _OURS}
+    # The default itself, not its equal, is left out of the document.
+    return msgspec.structs.replace(spec, **unset, **{name: fields[name] if one == fields[name] else one for name, one in kept.items()})
