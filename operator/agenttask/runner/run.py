@@ -14,26 +14,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from agenttask.api.document import ModelDocument, TaskDocument
+from agenttask.api.document import TaskDocument
 from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft, OutputTooLarge
 from agenttask.api.report import Report
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
 from agenttask.domain.validation import validate
-from agenttask.plugin.llm import ClientContext
 from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.checkpoint_writer import Pace
-from agenttask.runner.devices import engine_limits, torch_device
 from agenttask.runner.ending import Ending
-from agenttask.runner.engine_terms import EngineTerms
-from agenttask.runner.engines import Engines
 from agenttask.runner.lending import Lender
-from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.locks import PathLocks
-from agenttask.runner.models import Models, credential_of
 from agenttask.runner.record import Record
+from agenttask.runner.run_models import run_models
 from agenttask.runner.schedule import run_in_order
 from agenttask.runner.scratch import scratch_folder
 from agenttask.runner.session import SharedSession
@@ -66,7 +61,7 @@ class TaskRun:
         self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
-        self._models = self._make_models(self._session)
+        self._models = run_models(document, station, self._session, close_with=self._close_with)
         self._gateway = self._open_gateway()
 
     async def __aenter__(self) -> Self:
@@ -249,36 +244,6 @@ class TaskRun:
     def _report(self) -> None:
         self._station.channel.write(self._record.report(self._models.usage, self._models.cost_text))
 
-    def _make_models(self, session: SharedSession) -> Models:
-        def log(message: str) -> None:
-            self._station.log("models", message)
-
-        if any(model.endpoint is not None for model in self._document.models):
-            session.prepare()
-        shared = self._station.engines or Engines(self._station.plugins.model_factories.choose, self._station.settings, log=log)
-        engines = shared.for_task(EngineTerms(device=self._device, limits=engine_limits(self._document), log=log))
-
-        def context(document: ModelDocument) -> ClientContext:
-            return ClientContext(
-                credential=credential_of(document, self._station.credentials), session=session.for_model(document), engines=engines
-            )
-
-        models = Models(
-            self._document.models,
-            factory=self._station.plugins.llm_clients.choose,
-            context=context,
-            observer=self._station.observer,
-            endpoints=self._station.endpoints or Endpoints(log=self._station.log, clock=self._station.clock),
-            log=self._station.log,
-            clock=self._station.clock,
-            shared=self._station.gateway is not None,
-        )
-        self._close_with("connections", session.aclose)
-        if self._station.engines is None:
-            self._close_with("engines", shared.aclose)
-        self._close_with("models", models.aclose)
-        return models
-
     def _open_gateway(self) -> "GatewayLink | None":
         access = self._station.gateway
         if access is None:
@@ -291,11 +256,6 @@ class TaskRun:
         )
         self._close_with("gateway", link.aclose)
         return link
-
-    def _device(self) -> str:
-        settings, device = self._station.settings, self._document.device
-        strategy = self._station.plugins.device_strategies.choose(device.strategy)()
-        return torch_device(strategy, device, device_type=settings.device_type, accelerators=self._station.accelerators)
 
     def _close_with(self, what: str, close: Callable[[], Awaitable[None]]) -> None:
         """Close it when the run ends; the verdict stands whatever closing brings."""
