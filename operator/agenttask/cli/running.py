@@ -57,7 +57,6 @@ class Together:
 
     def __init__(self, max_tasks: int) -> None:
         self._gate = asyncio.Semaphore(max_tasks)
-        self._turn = asyncio.Lock()
         self._running: set[TaskRun] = set()
         self._stopped: str | None = None
 
@@ -77,13 +76,7 @@ class Together:
                     await engines.aclose()
 
     async def _one(self, run: LocalRun) -> Outcome:
-        async with self._gate:
-            async with self._turn:
-                await asyncio.sleep(0)  # one begins in a turn of the loop: ten that begin at once would hold it up for all
-            return await self._run(run)
-
-    async def _run(self, run: LocalRun) -> Outcome:
-        async with TaskRun(run.local.document, run.station) as task:
+        async with self._gate, TaskRun(run.local.document, run.station) as task:
             self._running.add(task)
             try:
                 if self._stopped is not None:

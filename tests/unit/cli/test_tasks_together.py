@@ -4,16 +4,15 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from tests.fakes.runner_plugins import Answering, plugins
 
 from agenttask.api.errors import ModelUnavailable
-from agenttask.cli import main, running
+from agenttask.cli import main
 from agenttask.plugin.llm import ChatRequest, Completion, Message
 from agenttask.plugin.step import StepOutput
-from agenttask.runner.run import TaskRun
 from agenttask.runner.turns import SWITCH_SECONDS
 
 Write = Callable[..., Path]
@@ -80,31 +79,14 @@ def test_ten_tasks_run_at_once(agenttask: Any, file: Write, crowd: Callable[...,
     assert said.out.splitlines() == [line for number in range(12) for line in (f"==> t{number} <==", f"t{number}")]
 
 
-def test_each_begins_in_a_turn_of_the_loop_of_its_own(
-    agenttask: Any, file: Write, crowd: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began: list[int] = []
-    turn, interval = 0, 0.0
+def test_the_loops_turn_comes_soon_in_a_local_run(agenttask: Any, file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interval(Crowd):
+        async def run(self, config: dict[str, Any], context: Any) -> StepOutput:
+            return StepOutput(text=f"{sys.getswitchinterval():.4f}")
 
-    def count(loop: asyncio.AbstractEventLoop) -> None:
-        nonlocal turn
-        turn += 1
-        loop.call_soon(count, loop)
-
-    class Noted(TaskRun):
-        async def __aenter__(self) -> Self:
-            nonlocal interval
-            if not began:
-                count(asyncio.get_running_loop())
-            began.append(turn)
-            interval = sys.getswitchinterval()
-            return await super().__aenter__()
-
-    crowd()
-    monkeypatch.setattr(running, "TaskRun", Noted)
-    assert agenttask("run", file(*tasks(5))).code == 0
-    assert (len(began), len(set(began))) == (5, 5)
-    assert interval == pytest.approx(SWITCH_SECONDS) != sys.getswitchinterval()
+    monkeypatch.setattr(main, "load", lambda: plugins(kinds={"crowd": Interval()}))
+    assert agenttask("run", file(*tasks(1))).out == f"{SWITCH_SECONDS:.4f}\n"
+    assert sys.getswitchinterval() != pytest.approx(SWITCH_SECONDS)
 
 
 def test_no_more_tasks_run_at_once_than_wished_and_they_begin_in_their_order(
