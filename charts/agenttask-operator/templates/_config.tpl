@@ -16,6 +16,7 @@
 {{- $runner := include "agenttask.image" (dict "context" . "image" .Values.images.runner) -}}
 {{- $torch := include "agenttask.image" (dict "context" . "image" .Values.images.runnerTorch) -}}
 {{- $images := dict "runner" $runner "runnerTorch" $torch "pullPolicy" .Values.images.pullPolicy "pullSecrets" .Values.images.pullSecrets -}}
+{{- $gateway := dict "enabled" .Values.gateway.enabled "url" (printf "https://%s:8443" (include "agenttask.gatewayHost" .)) -}}
 {{- dict
   "namespaces" (include "agenttask.namespaces" . | fromJsonArray)
   "images" $images
@@ -31,5 +32,6 @@
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging
+  "gateway" $gateway
 | toYaml -}}
 {{- end -}}

@@ -20,6 +20,26 @@
 {{- include "agenttask.cut" (dict "name" (default $full .Values.fullnameOverride) "limit" 50) -}}
 {{- end -}}
 
+{{/* The gateway's Secret (unless one exists) and Service. */}}
+{{- define "agenttask.gatewayName" -}}
+{{- include "agenttask.fullname" . }}-gateway
+{{- end -}}
+
+{{/* The name in the certificate, and in the URL that pods are told. */}}
+{{- define "agenttask.gatewayHost" -}}
+{{- printf "%s.%s.svc" (include "agenttask.gatewayName" .) .Release.Namespace -}}
+{{- end -}}
+
+{{/* Where tasks run, as a namespaceSelector. */}}
+{{- define "agenttask.taskNamespaces" -}}
+{{- $names := include "agenttask.namespaces" . | fromJsonArray -}}
+{{- if $names -}}
+matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: {{ toJson $names }}}]
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
 {{/* For what lives outside the release's namespace; such names may have 253 characters. */}}
 {{- define "agenttask.outerName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "agenttask.fullname" .) -}}

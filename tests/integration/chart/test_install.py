@@ -184,8 +184,10 @@ def test_upgrade_and_uninstall_keep_every_task(released: Kubectl, helm: Any, cha
     """Last in this file: it ends with the release gone."""
     namespace = released.namespace
     released.must("create", "-f", "-", stdin=TASK)
+    kept = released.must("get", "secret", "c-agenttask-operator-gateway", "-o", "jsonpath={.data}")
     upgraded = helm("upgrade", RELEASE, str(chart), "--namespace", namespace, "--set", "logging.level=debug", *NO_PULL)
     assert upgraded.returncode == 0, upgraded.stderr
+    assert released.must("get", "secret", "c-agenttask-operator-gateway", "-o", "jsonpath={.data}") == kept
     assert "level: debug" in released.must("get", "configmap", "c-agenttask-operator-config", "-o", "yaml")
 
     for crd in CRDS:

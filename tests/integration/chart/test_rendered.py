@@ -119,7 +119,7 @@ def test_every_pod_is_restricted(objects: list[dict[str, Any]]) -> None:
         assert pod["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
         assert pod.get("hostUsers") is not True
-        assert {next(iter(set(volume) - {"name"})) for volume in pod["volumes"]} <= {"configMap", "emptyDir", "projected"}
+        assert {next(iter(set(volume) - {"name"})) for volume in pod["volumes"]} <= {"configMap", "emptyDir", "projected", "secret"}
         (token,) = (volume["projected"] for volume in pod["volumes"] if volume["name"] == "token")
         assert token["sources"][0]["serviceAccountToken"]["expirationSeconds"] == 3600
         (container,) = pod["containers"]

@@ -98,6 +98,9 @@ def test_flags_and_probes_are_those_of_the_program(render: Any) -> None:
     container = _container(render())
     (mount,) = (each for each in container["volumeMounts"] if each["name"] == "config")
     assert container["args"] == ["--config", f"{mount['mountPath']}/config.yaml"]
-    assert container["ports"] == [{"name": "health", "containerPort": Settings().probe_port}]
+    assert container["ports"] == [
+        {"name": "health", "containerPort": Settings().probe_port},
+        {"name": "gateway", "containerPort": Settings().gateway.port},
+    ]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
