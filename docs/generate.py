@@ -16,7 +16,12 @@ import yaml
 from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS, Phase, Reason, StepPhase
 from agenttask.telemetry.names import SPANS, Attribute
 
+sys.path.insert(0, str(Path(__file__).parent))
+from transitions import START, TRANSITIONS
+
 ROOT = Path(__file__).resolve().parents[1]
+LIFECYCLE = ROOT / "docs" / "lifecycle.md"
+BEGIN, END = "<!-- Begin: made by docs/generate.py from docs/transitions.py. -->", "<!-- End -->"
 REFERENCE = ROOT / "docs" / "reference"
 CHART = ROOT / "charts" / "agenttask-operator"
 NOTICE = "<!-- Made by docs/generate.py; do not edit. -->"
@@ -96,6 +101,25 @@ def reasons_page() -> str:
             *_table(("Reason", "Meaning"), [[f"`{reason}`", reason.describe()] for reason in reasons]),
         ]
     return _page(lines)
+
+
+def lifecycle_block() -> str:
+    """The state machine as a picture, and its arrows as a table."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for one in TRANSITIONS:
+        arrows.setdefault((one.source, one.target), []).append(one.why)
+    ends = [f"    {phase} --> {START}" for phase in Phase if phase.terminal]
+    drawn = [f"    {source} --> {target}: {', or '.join(whys)}" for (source, target), whys in arrows.items() if source != START]
+    begin = [f"    {START} --> Queued", f"    {START} --> Suspended: suspend"]
+    rows = [[one.source.replace(START, "none yet"), one.target, one.why, f"`{one.test.rpartition('::')[2]}`"] for one in TRANSITIONS]
+    picture = ["```mermaid", "stateDiagram-v2", *begin, *drawn, *ends, "```"]
+    return "\n".join([*picture, "", *_table(("From", "To", "Why", "Test"), rows)])
+
+
+def with_block(text: str) -> str:
+    """The page with its generated part made anew."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{lifecycle_block()}\n\n{END}{rest.partition(END)[2]}"
 
 
 def values_page() -> str:
@@ -236,7 +260,9 @@ def stale(folder: Path = REFERENCE) -> list[str]:
     made = pages()
     there = {path.name: path.read_text() for path in folder.glob("*.md")}
     generated = {name for name, text in there.items() if text.startswith(NOTICE)}
-    return sorted({name for name, text in made.items() if there.get(name) != text} | (generated - made.keys()))
+    lifecycle = LIFECYCLE.read_text()
+    block = {LIFECYCLE.name} if with_block(lifecycle) != lifecycle else set()
+    return sorted({name for name, text in made.items() if there.get(name) != text} | (generated - made.keys()) | block)
 
 
 def main(arguments: list[str]) -> int:
@@ -249,6 +275,7 @@ def main(arguments: list[str]) -> int:
     REFERENCE.mkdir(exist_ok=True)
     for name, text in pages().items():
         (REFERENCE / name).write_text(text)
+    LIFECYCLE.write_text(with_block(LIFECYCLE.read_text()))
     return 0
 
 
