@@ -32,6 +32,7 @@
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging
+  "leaderElection" (merge (dict "enabled" true "leaseName" (include "agenttask.fullname" .) "namespace" .Release.Namespace) .Values.leaderElection)
   "gateway" $gateway
 | toYaml -}}
 {{- end -}}

@@ -47,7 +47,11 @@ def test_no_right_is_a_wildcard_or_reaches_secrets(objects: list[dict[str, Any]]
 
 def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
     objects = [each for each in render() if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
-    (role,) = _of(objects, "Role")
+    role, leader = sorted(_of(objects, "Role"), key=lambda one: str(one["metadata"]["name"]).endswith("-leader"))
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in leader["rules"]] == [
+        (["leases"], None, ["create"]),
+        (["leases"], ["r-agenttask-operator"], ["get", "patch"]),
+    ]
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
         (["agenttasks", "agentmodels", "agentqueues"], ["get", "list", "watch"]),
         (["agenttasks/status", "agentqueues/status"], ["patch"]),
@@ -63,8 +67,11 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
 
 def test_a_role_stands_in_each_watched_namespace(render: Any) -> None:
     objects = render("--set", "watchNamespaces={a,b}")
-    assert {each["metadata"]["namespace"] for each in _of(objects, "Role")} == {"a", "b"}
-    bindings = [each for each in _of(objects, "RoleBinding") if not each["metadata"]["name"].endswith("-test")]
+    roles, bindings = (
+        [each for each in _of(objects, kind) if not each["metadata"]["name"].endswith(("-test", "-leader"))]
+        for kind in ("Role", "RoleBinding")
+    )
+    assert {each["metadata"]["namespace"] for each in roles} == {"a", "b"}
     assert {each["metadata"]["namespace"] for each in bindings} == {"a", "b"}
     assert {each["subjects"][0]["namespace"] for each in bindings} == {"ns"}
     assert _config(objects)["namespaces"] == ["a", "b"]
@@ -76,7 +83,10 @@ def test_the_release_namespace_is_watched_by_default(render: Any) -> None:
 
 def test_cluster_scope_has_one_cluster_role_and_watches_all(render: Any) -> None:
     objects = render("--set", "rbac.scope=cluster")
-    assert [each["metadata"]["name"] for each in _of(objects, "Role")] == ["ns-r-agenttask-operator-test"]
+    assert [each["metadata"]["name"] for each in _of(objects, "Role")] == [
+        "r-agenttask-operator-leader",
+        "ns-r-agenttask-operator-test",
+    ]
     assert {each["metadata"]["name"] for each in _of(objects, "ClusterRoleBinding")} == {
         "ns-r-agenttask-operator",
         "ns-r-agenttask-operator-nodes",
@@ -86,7 +96,7 @@ def test_cluster_scope_has_one_cluster_role_and_watches_all(render: Any) -> None
 
 def test_least_rights_make_nothing_cluster_wide(render: Any, chart: Path) -> None:
     objects = render("-f", str(chart / "ci" / "least-rights-values.yaml"))
-    assert {each["kind"] for each in objects} == {"ConfigMap", "Deployment", "Pod", "Role", "RoleBinding", "ServiceAccount"}
+    assert {each["kind"] for each in objects} - {"PodDisruptionBudget"} == {"ConfigMap", "Deployment", "Pod", "Role", "RoleBinding", "ServiceAccount"}
     assert _controller(objects)["serviceAccountName"] == "given"
     assert _config(objects)["nodes"] is False
 
@@ -132,9 +142,27 @@ def test_every_pod_is_restricted(objects: list[dict[str, Any]]) -> None:
         assert "memory" in container["resources"]["limits"]
 
 
-def test_one_controller_at_a_time(objects: list[dict[str, Any]]) -> None:
+def test_replicas_share_one_lease_and_are_never_all_evicted(objects: list[dict[str, Any]]) -> None:
     (deployment,) = _of(objects, "Deployment")
-    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    (budget,) = _of(objects, "PodDisruptionBudget")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    assert _config(objects)["leaderElection"] == {
+        "enabled": True,
+        "leaseName": deployment["metadata"]["name"],
+        "namespace": deployment["metadata"]["namespace"],
+        "leaseSeconds": 15,
+        "renewSeconds": 10,
+    }
+
+
+def test_a_single_replica_may_be_evicted(render: Any) -> None:
+    objects = render("--set", "controller.replicas=1")
+    assert _of(objects, "PodDisruptionBudget") == []
+    assert "topologySpreadConstraints" not in _controller(objects)
+    assert _config(objects)["leaderElection"]["enabled"] is True
 
 
 def test_names_and_labels_are_valid_and_standard(objects: list[dict[str, Any]]) -> None:
