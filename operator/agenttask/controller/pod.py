@@ -14,6 +14,7 @@ from agenttask.api import constants as c
 from agenttask.api.document import DeviceDocument, GatewayDocument, Policy, SecretVariable, TaskDocument, TaskRef, encode
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.task import AgentTaskSpec, DeviceStatus
+from agenttask.controller import kueue
 from agenttask.controller.installation import Installation
 from agenttask.controller.pod_models import PodModels, SecretEnv, pod_models
 from agenttask.controller.pod_name import pod_name
@@ -77,6 +78,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
             "namespace": meta.namespace,
             "labels": {
                 **spec.pod.labels,
+                **kueue.pod_labels(meta.labels),
                 c.LABEL_TASK_UID: meta.uid,
                 c.LABEL_TASK_NAME: meta.name[:_MAX_LABEL].rstrip("-."),
                 c.LABEL_ATTEMPT: str(request.attempt),
@@ -109,6 +111,7 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
     settings: dict[str, str] = dict(installation.runner_environment.items())
     image = installation.image_for(spec.pod.image, device, list(request.models.values()))
     pod: dict[str, Any] = {
+        **kueue.pod_fields(request.task.metadata.labels),
         "restartPolicy": "Never",
         "activeDeadlineSeconds": backstop_seconds(request.task, spec),
         "terminationGracePeriodSeconds": c.POD_GRACE_SECONDS,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from agenttask.api import constants as c
+from agenttask.controller import kueue
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 
@@ -227,6 +228,12 @@ class PodClaim(Shape, frozen=True, kw_only=True):
     resource_claim_template_name: Text
 
 
+class SchedulingGate(Shape, frozen=True, kw_only=True):
+    """v1.PodSchedulingGate."""
+
+    name: Text
+
+
 class PodSpec(Shape, frozen=True, kw_only=True):
     """v1.PodSpec."""
 
@@ -242,6 +249,7 @@ class PodSpec(Shape, frozen=True, kw_only=True):
     containers: Annotated[tuple[Container, ...], Meta(min_length=1, max_length=1)]
     image_pull_secrets: tuple[PullSecret, ...] = ()
     resource_claims: tuple[PodClaim, ...] = ()
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
     runtime_class_name: Text | None = None
     priority_class_name: Text | None = None
     service_account_name: Text | None = None
@@ -256,5 +264,5 @@ class Pod(Shape, frozen=True, kw_only=True):
     spec: PodSpec
 
 
-LABELS = frozenset({c.LABEL_TASK_UID, c.LABEL_TASK_NAME, c.LABEL_ATTEMPT, c.LABEL_MANAGED_BY})
+LABELS = frozenset({c.LABEL_TASK_UID, c.LABEL_TASK_NAME, c.LABEL_ATTEMPT, c.LABEL_MANAGED_BY}) | kueue.LABELS
 ANNOTATIONS = frozenset({c.ANNOTATION_DOCUMENT, c.ANNOTATION_DEVICE})

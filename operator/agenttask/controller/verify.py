@@ -11,6 +11,7 @@ import msgspec
 from agenttask.api import constants as c
 from agenttask.api import task
 from agenttask.api.errors import PodRejected
+from agenttask.controller import kueue
 from agenttask.controller.installation import Installation
 from agenttask.controller.pod_policy import tolerable
 from agenttask.controller.pod_shape import ANNOTATIONS, LABELS, Container, Pod, PodSpec, Toleration
@@ -42,6 +43,7 @@ def verify(body: bytes, installation: Installation) -> None:
     only("metadata.labels", filter(reserved, pod.metadata.labels), LABELS)
     only("metadata.annotations", filter(reserved, pod.metadata.annotations), ANNOTATIONS)
     require("metadata.ownerReferences", owner.controller and owner.uid == pod.metadata.labels.get(c.LABEL_TASK_UID))
+    require("spec.schedulingGates", kueue.agrees(pod.metadata.labels, [gate.name for gate in spec.scheduling_gates]))
     require("spec.automountServiceAccountToken", not spec.automount_service_account_token)
     require("spec.enableServiceLinks", not spec.enable_service_links)
     require("spec.securityContext.runAsNonRoot", spec.security_context.run_as_non_root)
