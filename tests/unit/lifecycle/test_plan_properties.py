@@ -10,9 +10,9 @@ from tests.fakes.seen import CREATED, POD, pod, seen, task
 from agenttask.api import report as reports
 from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS, Reason
 from agenttask.api.report import ErrorReport, Report, StepReport, UsageReport
-from agenttask.api.task import AgentTaskStatus
+from agenttask.api.task import AgentTaskStatus, DeviceStatus, TriedClass
 from agenttask.domain import moment
-from agenttask.domain.observation import Admitted, Observation, Refused, Rejection, SeenPod, Terminated, Waits
+from agenttask.domain.observation import Admitted, NextClass, Observation, Refused, Rejection, SeenPod, Terminated, Waits
 from agenttask.domain.plan import CreatePod, plan
 
 BIG = 2**53
@@ -76,12 +76,16 @@ rejections = st.one_of(
     st.builds(Rejection, reason=st.just(Reason.UNSCHEDULABLE), message=texts, retry_at=instants.filter(lambda at: at is not None)),
 )
 observations = st.builds(
-    lambda one, admission, rejection, missing: seen(one, admission=admission, rejection=rejection, missing_input=missing),
+    lambda one, admission, rejection, missing, other: seen(
+        one, admission=admission, rejection=rejection, missing_input=missing, next_class=other
+    ),
     st.none() | pods(),
     admissions,
     rejections,
     st.none() | texts,
+    st.none() | st.builds(NextClass, class_=st.just("other"), anew=st.booleans()),
 )
+GIVEN_UP = DeviceStatus(class_="gpu", tried=(TriedClass(class_="gpu", attempt=1, verdict="no node"),))
 before = st.just(AgentTaskStatus()) | st.builds(
     AgentTaskStatus,
     pod_name=st.none() | st.just(POD),
@@ -90,6 +94,7 @@ before = st.just(AgentTaskStatus()) | st.builds(
     failures=st.integers(0, 3),
     infrastructure_restarts=st.integers(0, 3),
     active_seconds=st.integers(0, 150),
+    device=st.sampled_from([None, DeviceStatus(class_="gpu"), GIVEN_UP]),
     next_attempt_time=st.none() | st.just(moment.render(CREATED + 50)),
 )
 wishes = st.fixed_dictionaries(
@@ -140,7 +145,7 @@ def test_what_is_written_fits_the_crd(found: Observation, status: AgentTaskStatu
         return
     written = made.status
     terminal = written.phase is not None and written.phase.terminal
-    on_the_way = {*WAITING_REASONS, Reason.POD_STARTING, Reason.POD_RUNNING, Reason.RESUMED}
+    on_the_way = {*WAITING_REASONS, Reason.POD_STARTING, Reason.POD_RUNNING, Reason.RESUMED, Reason.FALLING_BACK}
     assert written.reason in (TERMINAL_REASONS if terminal else on_the_way)
     assert all(one.reason and len(one.message) <= 1024 for one in written.conditions)
     assert len({one.type for one in written.conditions}) == len(written.conditions)

@@ -1,0 +1,232 @@
+"""A device class is given up: written first, then the pod goes, then the next attempt gets another class, and no limit counts it."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fakes.seen import CREATED, POD, ended, pod, running, said, seen, task
+
+from agenttask.api.reasons import Phase, Reason
+from agenttask.api.report import ErrorReport
+from agenttask.api.task import AgentTaskStatus, DeviceStatus, TriedClass, Verdict
+from agenttask.domain import fallback
+from agenttask.domain.observation import NextClass, Observation, SeenPod, SeenTask, Waits
+from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
+
+NOBODY = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+GPU = DeviceStatus(class_="gpu", reason="gpu: 1 of 1 free", considered=(Verdict(class_="gpu", verdict="1 of 1 free"),))
+CPU = NextClass(class_="cpu")
+
+
+def stuck(since: float = 2.0, **fields: object) -> SeenPod:
+    """A pod of class gpu that finds no node."""
+    return pod(**({"unschedulable": NOBODY, "unschedulable_since": CREATED + since, "device": GPU, "node": ""} | fields))
+
+
+def at(seconds: float, found: Observation, one: SeenTask) -> Plan:
+    return plan(one, found, CREATED + seconds)
+
+
+def wishing(status: AgentTaskStatus | None = None, **fields: object) -> SeenTask:
+    return task(status, device={"classes": ["gpu", "cpu"], "fallbackAfterSeconds": 10}, **fields)
+
+
+def with_status(one: SeenTask, made: Plan) -> SeenTask:
+    assert made.status is not None
+    return msgspec.structs.replace(one, status=made.status)
+
+
+def given_up(attempt: int = 1, *, rounds: int = 0) -> AgentTaskStatus:
+    device = msgspec.structs.replace(GPU, tried=(TriedClass(class_="gpu", attempt=attempt, verdict="no node"),), rounds=rounds)
+    return AgentTaskStatus(phase=Phase.STARTING, attempt=attempt, ended_attempts=attempt - 1, pod_name=POD, device=device)
+
+
+# ---- no node
+
+
+def test_a_pod_without_a_node_keeps_its_class_for_as_long_as_the_task_says() -> None:
+    made = at(11, seen(stuck(), next_class=CPU), wishing())
+
+    assert made.actions == ()
+    assert made.status is not None
+    assert (made.status.reason, made.status.device) == (Reason.UNSCHEDULABLE, GPU)
+    assert made.requeue_after == 1
+
+
+def test_then_status_gives_the_class_up_before_anything_is_deleted() -> None:
+    made = at(12, seen(stuck(), next_class=CPU), wishing())
+
+    assert made.actions == ()
+    assert made.status is not None
+    assert made.status.device == msgspec.structs.replace(
+        GPU, tried=(TriedClass(class_="gpu", attempt=1, verdict=f"unschedulable for 10 s: {NOBODY}"),)
+    )
+    assert (made.status.phase, made.status.reason, made.status.ended_attempts) == (Phase.STARTING, Reason.UNSCHEDULABLE, 0)
+    assert made.requeue_after is not None
+    assert made.requeue_after < 1
+
+
+def test_then_the_pod_is_deleted_and_its_end_counts_for_no_limit() -> None:
+    one = with_status(wishing(), at(12, seen(stuck(), next_class=CPU), wishing()))
+
+    deleting = at(12, seen(stuck(), next_class=CPU), one)
+    leaving = at(12.5, seen(stuck(deletion=CREATED + 13)), one)
+    gone = at(13, seen(stuck(gone=True)), one)
+
+    assert deleting.actions == (DeletePod(name=POD, uid="pod-uid", why="device.fallbackAfterSeconds"),)
+    assert deleting.status is None
+    assert (leaving.actions, leaving.status) == ((), None)
+    assert gone.status is not None
+    assert (gone.status.phase, gone.status.reason, gone.status.ended_attempts) == (Phase.QUEUED, Reason.FALLING_BACK, 1)
+    assert (gone.status.failures, gone.status.infrastructure_restarts, gone.status.next_attempt_time) == (0, 0, None)
+    assert gone.status.message == f"attempt 1 gave class gpu up: unschedulable for 10 s: {NOBODY}; the next one gets another"
+
+
+def test_the_next_attempt_starts_at_once_and_status_keeps_what_was_given_up() -> None:
+    one = with_status(wishing(), at(13, seen(stuck(gone=True)), wishing(given_up())))
+
+    assert at(13, seen(attempt=2), one).actions == (CreatePod(attempt=2),)
+    done = at(20, seen(ended(said(done=True, output="x", attempt=2), attempt=2), attempt=2), one).status
+    assert done is not None
+    assert (done.phase, done.device) == (
+        Phase.SUCCEEDED,
+        DeviceStatus(class_="cpu", reason="cpu: needs no device", tried=(TriedClass(class_="gpu", attempt=1, verdict="no node"),)),
+    )
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+def test_a_controller_that_was_stopped_in_between_reads_on_in_status(at_most_once: bool) -> None:
+    """The pod is gone and nobody saw it go: without the note in status this were Lost."""
+    one = wishing(given_up(), execution={"atMostOnce": at_most_once})
+
+    made = at(30, seen(), one)
+
+    assert made.actions == ()
+    assert made.status is not None
+    assert (made.status.reason, made.status.ended_attempts, made.status.infrastructure_restarts) == (Reason.FALLING_BACK, 1, 0)
+
+
+def test_without_another_class_the_pod_stays_and_is_looked_at_again() -> None:
+    made = at(40, seen(stuck()), wishing())
+
+    assert made.actions == ()
+    assert made.status is not None
+    assert (made.status.reason, made.status.device) == (Reason.UNSCHEDULABLE, GPU)
+    assert made.requeue_after == 10
+
+
+def test_the_pending_deadline_comes_first() -> None:
+    made = at(60, seen(stuck(), next_class=CPU), wishing())
+
+    assert made.status is not None
+    assert made.status.reason is Reason.PENDING_DEADLINE_EXCEEDED
+
+
+def test_a_pod_that_found_a_node_after_all_keeps_it() -> None:
+    """The scheduler may be faster than the DELETE; once there is a node, nothing is deleted."""
+    one = wishing(given_up())
+
+    assert at(13, seen(pod(device=GPU)), one).actions == ()
+    made = at(20, seen(running(device=GPU)), one)
+    assert made.actions == ()
+    failed = at(30, seen(ended(exit_code=143, device=GPU)), one).status
+    assert failed is not None
+    assert (failed.infrastructure_restarts, failed.device) == (1, GPU)
+
+
+@pytest.mark.parametrize(("field", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("suspend", Reason.SUSPENDED)])
+def test_a_task_that_is_stopped_falls_nowhere(field: str, reason: Reason) -> None:
+    one = wishing(**{field: True})
+
+    assert at(40, seen(stuck(), next_class=CPU), one).actions == (DeletePod(name=POD, uid="pod-uid", why=f"spec.{field}"),)
+    made = at(41, seen(stuck(gone=True)), one)
+    assert made.status is not None
+    assert made.status.reason is reason
+
+
+def test_a_gated_pod_is_not_unschedulable() -> None:
+    assert at(40, seen(pod(device=GPU, node=""), next_class=None), wishing()).actions == ()
+    assert not fallback.asks_for_another(pod(device=GPU, node=""))
+
+
+# ---- all classes were tried
+
+
+def test_when_all_were_tried_the_round_begins_anew_with_twice_the_patience() -> None:
+    anew = NextClass(class_="cpu", anew=True)
+
+    made = at(12, seen(stuck(), next_class=anew), wishing())
+    assert made.status is not None
+    assert made.status.device is not None
+    assert ([one.class_ for one in made.status.device.tried], made.status.device.rounds) == (["gpu"], 1)
+    second = given_up(rounds=1)
+    waits = at(21, seen(stuck(attempt=2), attempt=2, next_class=CPU), wishing(msgspec.structs.replace(second, ended_attempts=1)))
+    gives = at(22, seen(stuck(attempt=2), attempt=2, next_class=CPU), wishing(msgspec.structs.replace(second, ended_attempts=1)))
+    assert (waits.actions, waits.requeue_after) == ((), 1)
+    assert gives.status is not None
+    assert gives.status.device is not None
+    assert [one.attempt for one in gives.status.device.tried] == [2]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 604800))
+def test_patience_grows_and_ends_growing(rounds: int, seconds: int) -> None:
+    one = task(given_up(rounds=rounds), device={"fallbackAfterSeconds": seconds})
+    due = fallback.due(one, one.spec, seen(stuck(0), next_class=CPU), stuck(0))  # type: ignore[arg-type]  # it has one
+    assert due is not None
+    assert seconds <= due - CREATED <= 64 * seconds
+
+
+# ---- the device failed in the pod
+
+
+def broken(**fields: object) -> SeenPod:
+    message = said(done=True, error=ErrorReport(reason=Reason.DEVICE_UNAVAILABLE, message="no CUDA device", step=0))
+    return ended(message, exit_code=1, device=GPU, **fields)
+
+
+def test_a_device_that_failed_in_the_pod_sends_the_task_to_the_next_class_and_counts_nowhere() -> None:
+    made = at(6, seen(broken(), next_class=CPU), wishing(retry={"maxInfrastructureRestarts": 0}))
+
+    assert made.status is not None
+    status = made.status
+    assert (status.phase, status.reason, status.ended_attempts) == (Phase.QUEUED, Reason.FALLING_BACK, 1)
+    assert (status.failures, status.infrastructure_restarts, status.active_seconds) == (0, 0, 3)
+    assert status.device == msgspec.structs.replace(
+        GPU, tried=(TriedClass(class_="gpu", attempt=1, verdict="failed in the pod: no CUDA device"),)
+    )
+
+
+def test_the_pending_deadline_of_what_follows_counts_from_then_on() -> None:
+    one = with_status(wishing(), at(90, seen(broken(), next_class=CPU), wishing()))
+
+    assert at(95, seen(attempt=2), one).actions == (CreatePod(attempt=2),)
+
+
+def test_without_another_class_it_is_the_clusters_failure() -> None:
+    made = at(6, seen(broken()), wishing())
+
+    assert made.status is not None
+    assert (made.status.reason, made.status.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+
+
+def test_when_all_were_tried_it_is_the_clusters_failure_and_the_round_begins_anew() -> None:
+    made = at(6, seen(broken(), next_class=NextClass(class_="cpu", anew=True)), wishing())
+
+    assert made.status is not None
+    assert (made.status.reason, made.status.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+    assert made.status.device is not None
+    assert ([one.class_ for one in made.status.device.tried], made.status.device.rounds) == (["gpu"], 1)
+
+
+def test_a_task_out_of_time_goes_nowhere() -> None:
+    made = at(200, seen(broken(finished=150), next_class=CPU), wishing())
+
+    assert made.status is not None
+    assert made.status.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_a_task_waits_for_its_turn_on_the_next_class_as_any_other() -> None:
+    one = with_status(wishing(), at(13, seen(stuck(gone=True)), wishing(given_up())))
+    full = Waits(reason=Reason.QUEUE_FULL, message="2 of 2 on cpu")
+
+    assert at(13, seen(attempt=2, admission=full), one).actions == ()
