@@ -1,0 +1,208 @@
+"""One run: a namespace, a controller with the chart's own rights behind a faulty proxy, a fake kubelet, and all that happened."""
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.fakes.kubelet import FakeKubelet, FakePod, said
+from tests.faults.api import Api, Object
+from tests.faults.checker import End, History, check
+from tests.faults.control_plane import NODE, OPERATORS, ControlPlane, rendered, until_there
+from tests.faults.controller import ControllerProcess
+from tests.faults.history import Recorder, Version, Write, read_writes
+from tests.faults.paths import path
+from tests.faults.plan import Plan
+from tests.faults.proxy import FaultProxy
+
+SEED_VARIABLE: Final = "AGENTTASK_FAULTS_SEED"
+QUIET_SECONDS: Final = 1.5
+GONE_SECONDS: Final = 30.0
+Script = Callable[[FakePod], Awaitable[None]]
+
+
+def seed() -> int:
+    """The seed of this run: given, to replay one, or drawn."""
+    given = os.environ.get(SEED_VARIABLE)
+    return int(given) if given else secrets.randbelow(10**9)
+
+
+class Arena:
+    """Made by `arena`."""
+
+    def __init__(self, stage: ControlPlane, api: Api, namespace: str, folder: Path, stack: AsyncExitStack, number: int) -> None:
+        self.stage, self.api, self.namespace, self.seed = stage, api, namespace, number
+        self._folder, self._stack = folder, stack
+        self._offset = stage.audit.stat().st_size
+        self.recorder = Recorder(api, namespace)
+        self.kubelet = FakeKubelet(api, self._script, NODE)
+        self.recorder.listeners.append(self._pod_seen)
+        self.scripts: dict[str, Script] = {}
+        """What the pods of a task do, by the task's name; the others end at once, and well."""
+        self.secrets = [secrets.token_hex(16)]
+        self.users: set[str] = set()
+        self.fenced: set[str] = set()
+        self.roles: list[Object] = []
+        """The controllers' rights, as the chart makes them."""
+        self.controllers: list[ControllerProcess] = []
+
+    @property
+    def controller(self) -> ControllerProcess:
+        """The first."""
+        return self.controllers[0]
+
+    async def add_controller(
+        self, name: str = "controller", *settings: str, watched: tuple[str, ...] = ()
+    ) -> tuple[ControllerProcess, FaultProxy, Plan]:
+        """Start another controller, with an account and a proxy of its own."""
+        namespaces = (self.namespace, *watched)
+        release = f"{self.namespace}-{name}"[:30].rstrip("-")
+        objects = await asyncio.to_thread(rendered, release, namespaces)
+        self.roles += objects
+        for each in objects:
+            plural = each["kind"].lower() + "s"
+            await self.api.create(path(plural, each["metadata"].get("namespace")), each)
+        account = next(each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount")
+        user = f"system:serviceaccount:{OPERATORS}:{account}"
+        self.users.add(user)
+        token = await self.token(account)
+        plan = Plan(self.seed)
+        proxy = await self._stack.enter_async_context(FaultProxy(self.stage.server, plan))
+        controller = ControllerProcess(self._folder, proxy.url, token, namespaces, *settings, name=name)
+        self.controllers.append(controller)
+        return controller, proxy, plan
+
+    async def token(self, account: str) -> str:
+        """A new token of a controller's account; it must never show."""
+        made = await self.api.create(path("serviceaccounts", OPERATORS, account, "token"), {"spec": {"expirationSeconds": 3600}})
+        token = str(made["status"]["token"])
+        self.secrets.append(token)
+        return token
+
+    async def run(self, controller: ControllerProcess) -> None:
+        """Start a controller, until it decides."""
+        await self._stack.enter_async_context(controller)
+        await controller.ready()
+
+    async def create(self, name: str, script: Script | None = None, *, kind: str = "agenttasks", **spec: Any) -> Object:
+        """Create a task, whose pods do what the script says."""
+        if script is not None:
+            self.scripts[name] = script
+        body = {"metadata": {"name": name}, "spec": {"steps": [{"name": "say", "exec": {"command": ["true"]}}], **spec}}
+        return await self.api.create(path(kind, self.namespace), {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask"} | body)
+
+    async def create_model(self, name: str) -> None:
+        """Create an AgentModel."""
+        body = {"metadata": {"name": name}, "spec": {"client": "scripted", "model": "none"}}
+        await self.api.create(path("agentmodels", self.namespace), {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentModel"} | body)
+
+    async def delete(self, name: str, **options: Any) -> None:
+        """Delete a task."""
+        await self.api.delete(path("agenttasks", self.namespace, name), **options)
+
+    def writes(self) -> list[Write]:
+        """The audit log of the run so far."""
+        return read_writes(self.stage.audit, self._offset, self.namespace)
+
+    async def settled(self, ends: Mapping[str, End], *, seconds: float = 60.0) -> None:
+        """Wait until every task stands as it should, or the time is over; what is wrong then is the checker's to say."""
+
+        def there(name: str, end: End) -> bool:
+            if end.gone:
+                return self.recorder.task(name) is None
+            status = self.recorder.status(name)
+            return (status.get("phase", ""), status.get("reason", "")) == (end.phase, end.reason)
+
+        try:
+            await self.recorder.until(lambda: all(there(name, end) for name, end in ends.items()), seconds)
+            owners = lambda: {each["metadata"]["uid"] for each in self._tasks()}  # noqa: E731
+            await self.recorder.until(
+                lambda: all(self._owner(pod) in owners() for pod in self.recorder.pods() if self._owner(pod)), GONE_SECONDS
+            )
+        except AssertionError:
+            pass
+
+    async def judge(self, ends: Mapping[str, End], *, seconds: float = 60.0) -> History:
+        """Wait for the end, keep still for a while, and hold what happened to the invariants."""
+        await self.settled(ends, seconds=seconds)
+        await asyncio.sleep(0.5)  # an audit line may come a little after what it tells of
+        before = len(self.writes())
+        await asyncio.sleep(QUIET_SECONDS)
+        writes = self.writes()
+        history = History(
+            versions=self.recorder.versions,
+            writes=writes,
+            users=frozenset(self.users),
+            log="\n".join(one.log for one in self.controllers),
+            secrets=self.secrets,
+            fenced=frozenset(self.fenced),
+            late=writes[before:],
+            kills=sum(one.kills for one in self.controllers),
+        )
+        wrong = check(history, ends)
+        assert not wrong, "\n".join(
+            [f"seed {self.seed} ({SEED_VARIABLE}={self.seed} replays)", *wrong, self.recorder.summary(), self._story()]
+        )
+        return history
+
+    def _story(self) -> str:
+        """The end of the controller's log."""
+        return "\n".join(f"--- {one.log_file.name}\n{one.log[-4000:]}" for one in self.controllers)
+
+    def _tasks(self) -> list[Object]:
+        return [one for (plural, _), one in self.recorder._current.items() if plural == "agenttasks"]
+
+    @staticmethod
+    def _owner(pod: Object) -> str:
+        refs = pod["metadata"].get("ownerReferences") or []
+        return next((str(one["uid"]) for one in refs if one["kind"] == "AgentTask"), "")
+
+    async def _script(self, pod: FakePod) -> None:
+        script = self.scripts.get(pod.task)
+        if script is not None:
+            await script(pod)
+        else:
+            await pod.start()
+            await pod.end(said(pod.attempt))
+
+    def _pod_seen(self, version: Version) -> None:
+        if version.plural == "pods":
+            self.kubelet.seen(version.kind, version.object)
+
+
+@asynccontextmanager
+async def arena(
+    stage: ControlPlane, folder: Path, name: str, *settings: str, number: int | None = None, start: bool = True, others: int = 0
+) -> AsyncIterator[tuple[Arena, FaultProxy, Plan]]:
+    """A run with one controller; its proxy and plan are handed out beside it.
+
+    `others` are further namespaces that it watches, named after the first: nobody records what happens there.
+    """
+    namespace = re.sub(r"[^a-z0-9]+", "-", name.lower())[:16].strip("-") + f"-{secrets.token_hex(2)}"
+    folder = folder / namespace
+    folder.mkdir()
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(stage.api())
+        watched = tuple(f"{namespace}-{number}" for number in range(others))
+        for each in (namespace, *watched):
+            await api.create(path("namespaces"), {"metadata": {"name": each}})
+            await until_there(api, path("serviceaccounts", each, "default"))
+        here = Arena(stage, api, namespace, folder, stack, seed() if number is None else number)
+        secret = {"metadata": {"name": "canary"}, "stringData": {"value": here.secrets[0]}}
+        await api.create(path("secrets", namespace), secret)
+        await stack.enter_async_context(here.recorder)
+        stack.push_async_callback(here.kubelet.stop)
+        controller, proxy, plan = await here.add_controller("controller", *settings, watched=watched)
+        if start:
+            await here.run(controller)
+        yield here, proxy, plan
+        for each in (namespace, *watched):
+            await api.delete(path("namespaces", name=each))
+
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[Arena, FaultProxy, Plan]]]
+"""What the fixture `run` gives: `async with run() as (here, proxy, plan)`."""

@@ -1,0 +1,121 @@
+"""The controller as a process of its own, behind its own proxy; what dies is started again, as a Deployment does."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final, Self
+
+from tests.faults.control_plane import die_with_us, kubeconfig
+from tests.faults.eventually import eventually
+
+READY: Final = "ready: "
+_SETTINGS: Final = ("probePort=0", "logging.format=text", "images.runner=runner:1", "images.runnerTorch=runner:1")
+
+
+class ControllerProcess:
+    """Runs, is killed, runs again. `restarts` says how often it ended by itself, `kills` how often we ended it."""
+
+    def __init__(
+        self, folder: Path, server: str, token: str, namespaces: tuple[str, ...], *settings: str, name: str = "controller"
+    ) -> None:
+        self._folder, self._namespaces, self._settings = folder, namespaces, (*_SETTINGS, *settings)
+        self.log_file = folder / f"{name}.log"
+        self.token_file = folder / f"{name}.token"
+        self.token_file.write_text(token)
+        self._kubeconfig = folder / f"{name}.yaml"
+        self._kubeconfig.write_text(kubeconfig(server, {"tokenFile": str(self.token_file)}))
+        self._process: asyncio.subprocess.Process | None = None
+        self._wanted = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+        self.kills = self.restarts = self.starts = 0
+
+    async def __aenter__(self) -> Self:
+        self.log_file.touch()
+        self._supervisor = asyncio.create_task(self._supervise())
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    @property
+    def log(self) -> str:
+        """All that it said, over all its lives."""
+        return self.log_file.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """Its process, while it has one."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Run, from now on."""
+        self._wanted.set()
+
+    async def ready(self, seconds: float = 60.0) -> None:
+        """Wait until it decides: the current life has all its lists."""
+
+        async def decides() -> bool:
+            assert self.restarts < 5, f"it does not stay alive: {self.log[-3000:]}"
+            return 0 < self.starts <= self.log.count(READY)
+
+        await eventually(decides, seconds, "the controller's view")
+
+    async def kill(self) -> None:
+        """SIGKILL; the supervisor starts it again unless it was stopped."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            self.kills += 1
+            process.kill()
+            await process.wait()
+
+    async def stop(self, *, how: int = signal.SIGKILL) -> None:
+        """End it until the next `start`."""
+        self._wanted.clear()
+        process = self._process
+        if process is not None and process.returncode is None:
+            self.kills += 1
+            process.send_signal(how)
+            await process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it believes that no time passes."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def _supervise(self) -> None:
+        arguments = [word for one in self._namespaces for word in ("--namespace", one)]
+        arguments += [word for one in self._settings for word in ("--set", one)]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTTASK_", "KUBE", "OTEL_"))}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts often: compiled once, in the tests' own folder
+        environ |= {"KUBECONFIG": str(self._kubeconfig), "PYTHONPYCACHEPREFIX": str(self._folder.parent.parent / "compiled")}
+        while True:
+            await self._wanted.wait()
+            kills = self.kills
+            with self.log_file.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "agenttask.controller.main",
+                    *arguments,
+                    env=environ,
+                    stderr=log,
+                    stdout=log,
+                    preexec_fn=die_with_us,
+                )
+            self.starts += 1
+            await self._process.wait()
+            if self.kills == kills:
+                self.restarts += 1
+                await asyncio.sleep(0.5)

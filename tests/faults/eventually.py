@@ -1,0 +1,14 @@
+"""Waiting for what nobody tells of."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+async def eventually(wanted: Callable[[], Awaitable[object]], seconds: float = 30.0, what: str = "it") -> None:
+    """Ask until the answer is true."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await wanted():  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not happen within {seconds} s") from None

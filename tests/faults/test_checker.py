@@ -1,0 +1,112 @@
+"""The checker finds what it is for: each invariant is broken in a made-up history."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import End, History, check
+from tests.faults.history import Version, Write
+
+DONE = {"phase": "Succeeded", "reason": "Succeeded", "observedGeneration": 1}
+USER = "system:serviceaccount:operators:ours"
+
+
+def task(version: int, status: dict[str, Any] | None = None, *, kind: str = "MODIFIED", uid: str = "t1") -> Version:
+    body = {"metadata": {"name": "a", "uid": uid, "resourceVersion": str(version)}} | ({"status": status} if status else {})
+    return Version(kind=kind, plural="agenttasks", object=body, at=0.0)
+
+
+def pod(version: int, phase: str = "Pending", *, kind: str = "MODIFIED", uid: str = "p1", owner: str | None = "t1") -> Version:
+    refs = [{"kind": "AgentTask", "uid": owner, "controller": True}] if owner else []
+    meta = {"name": f"a-{uid}", "uid": uid, "resourceVersion": str(version), "ownerReferences": refs}
+    return Version(kind=kind, plural="pods", object={"metadata": meta, "status": {"phase": phase}}, at=0.0)
+
+
+def write(verb: str, plural: str, *, sent: dict[str, Any] | None = None, subresource: str = "") -> Write:
+    return Write(
+        verb=verb,
+        user=USER,
+        agent="",
+        plural=plural,
+        namespace="n",
+        name="a",
+        subresource=subresource,
+        code=200,
+        sent=sent or {},
+        answered={},
+        at="",
+    )
+
+
+WELL = [task(1, kind="ADDED"), pod(2, kind="ADDED"), pod(3, "Succeeded"), task(4, DONE)]
+END = {"a": End(phase="Succeeded", reason="Succeeded")}
+STATUS = write("patch", "agenttasks", sent={"metadata": {"resourceVersion": "3"}, "status": DONE}, subresource="status")
+
+
+def broken(versions: list[Version], **rest: Any) -> set[str]:
+    """The invariants that are found broken."""
+    found = check(History(versions=versions, users=frozenset({USER}), **rest), END)
+    return {one.split(":")[0] for one in found}
+
+
+def test_a_good_run_is_good() -> None:
+    posted = write("create", "pods", sent=WELL[1].object)
+    assert broken(WELL, writes=[posted, STATUS]) == set()
+
+
+PLANTED = {
+    "a second live pod": (
+        [*WELL[:2], pod(3, kind="ADDED", uid="p2"), pod(5, "Succeeded"), pod(6, "Failed", uid="p2"), task(9, DONE)],
+        {"I1", "I4"},
+    ),
+    "one that was replaced while it ended": ([*WELL[:2], pod(3, "Failed"), pod(4, kind="ADDED", uid="p2"), task(9, DONE)], {"I4"}),
+    "no end": (WELL[:3], {"I7"}),
+    "another end": ([*WELL[:3], task(4, {"phase": "Failed", "reason": "Lost"})], {"I7"}),
+    "a task that is gone": ([*WELL, pod(5, kind="DELETED"), task(6, kind="DELETED")], {"I2"}),
+    "a pod that outlives its task": ([*WELL[:3], task(5, kind="DELETED"), task(6, DONE, kind="ADDED", uid="t2")], {"I3"}),
+    "a pod after the end": ([*WELL, pod(5, "Failed", kind="ADDED", uid="p2")], {"I4"}),
+    "an end that is taken back": ([*WELL, task(5, {**DONE, "phase": "Running"}), task(6, DONE)], {"I5"}),
+    "a generation that goes back": ([*WELL[:3], task(4, {"observedGeneration": 2}), task(5, DONE)], {"I5"}),
+    "the status of a namesake": ([*WELL[:3], task(4, DONE | {"podName": "a-0123456789-1"})], {"I3"}),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_planted_violation_is_found(what: str) -> None:
+    versions, found = PLANTED[what]
+    assert broken(versions) == found
+
+
+@pytest.mark.parametrize(
+    ("writes", "found"),
+    [
+        ([write("create", "pods", sent={"metadata": {}})], {"I3"}),
+        ([write("delete", "pods")], {"I3"}),
+        ([write("delete", "pods", sent={"preconditions": {"uid": "stranger"}})], {"I3"}),
+        ([write("delete", "pods", sent={"preconditions": {"uid": "p1"}})], set()),
+        ([write("patch", "agenttasks", subresource="status")], {"I3"}),
+        ([write("patch", "agenttasks")], {"I3"}),
+        ([write("list", "secrets")], {"I8"}),
+    ],
+)
+def test_a_write_that_is_not_ours_to_make_is_found(writes: list[Write], found: set[str]) -> None:
+    assert broken(WELL, writes=writes) == found
+
+
+def test_late_writes_secrets_and_tracebacks_are_found() -> None:
+    assert broken(WELL, late=[STATUS]) == {"I6"}
+    assert broken(WELL, secrets=["Succeeded"]) == {"I8"}
+    assert broken(WELL, log="token s3cret", secrets=["s3cret"]) == {"I8"}
+    assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}
+
+
+def test_a_pod_on_a_lost_node_may_be_left_beside_the_next() -> None:
+    versions = [*WELL[:2], pod(3, kind="ADDED", uid="p2"), pod(4, "Succeeded", uid="p2"), task(9, DONE)]
+    allowed = {"a": End(phase="Succeeded", reason="Succeeded", pods=2)}
+    assert not check(History(versions=versions, fenced=frozenset({"p1"})), allowed)
+
+
+def test_the_status_of_a_task_tells_of_its_own_pods() -> None:
+    name = f"a-{hashlib.sha256(b't1').hexdigest()[:10]}-1"
+    assert broken([*WELL[:3], task(4, DONE | {"podName": name})]) == set()

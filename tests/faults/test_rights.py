@@ -1,0 +1,82 @@
+"""F5, F15: rights, tokens and namespaces that are taken away and come back, without a restart."""
+
+import asyncio
+
+from aiohttp import web
+
+from tests.faults.arena import Open
+from tests.faults.eventually import eventually
+from tests.faults.lives import ends, live
+from tests.faults.paths import path
+from tests.faults.plan import watching
+from tests.faults.proxy import Exchange
+from tests.faults.stream_faults import ended
+
+TASK = {
+    "apiVersion": "agenttask.dev/v1alpha1",
+    "kind": "AgentTask",
+    "metadata": {"name": "poor"},
+    "spec": {"steps": [{"name": "say", "exec": {"command": ["true"]}}]},
+}
+
+
+async def test_rights_in_one_of_two_namespaces_are_revoked_and_restored(run: Open) -> None:
+    """403 for every list, watch and write there; the other namespace's tasks do not notice."""
+    async with run(others=1) as (here, _, plan):
+        there = f"{here.namespace}-0"
+        binding = next(one for one in here.roles if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == there)
+        where = path("rolebindings", there)
+        await here.api.delete(f"{where}/{binding['metadata']['name']}")
+        plan.add(lambda one: one.watch and one.namespace == there, ended(), times=10)
+        await here.api.create(path("agenttasks", there), TASK)
+        await live(here, "succeed", "fail")
+        await here.recorder.until_phase("succeed", "Succeeded", seconds=10)
+        await asyncio.sleep(2.0)
+        assert "status" not in await here.api.get(path("agenttasks", there, "poor"))
+        await here.api.create(where, binding)
+
+        async def served() -> object:
+            return (await here.api.get(path("pods", there)))["items"]
+
+        await eventually(served, 60, "the pod of the task that had no rights")
+        await here.judge(ends("succeed", "fail"))
+        assert here.controller.restarts == 0
+
+
+async def test_the_token_is_rotated(run: Open) -> None:
+    """The old token is refused everywhere from one moment to the next; the file has the new one."""
+    async with run() as (here, _, plan):
+        old = here.controller.token_file.read_text()
+        account = next(one["metadata"]["name"] for one in here.roles if one["kind"] == "ServiceAccount")
+        fresh = await here.token(account)
+
+        async def refuse_the_old(exchange: Exchange) -> web.StreamResponse:
+            if exchange.authorization == f"Bearer {old}":
+                body = b'{"kind":"Status","status":"Failure","reason":"Unauthorized","message":"expired","code":401}'
+                return await exchange.answer((401, {"Content-Type": "application/json"}, body))
+            return await exchange.forward()
+
+        plan.add(watching(), ended(), times=3)
+        plan.add(lambda _: True, refuse_the_old, times=None)
+        living = asyncio.create_task(live(here))
+        await asyncio.sleep(1.0)
+        here.controller.token_file.write_text(fresh)
+        await living
+        await here.judge(ends())
+        assert here.controller.restarts == 0, here.controller.log[-3000:]
+
+
+async def test_the_crd_is_replaced(run: Open) -> None:
+    """A new version of the CRD is applied under running tasks: watches end, and go on."""
+    async with run() as (here, _, _):
+        where = path("customresourcedefinitions", name="agenttasks.agenttask.dev")
+        living = asyncio.create_task(live(here, "long", "waits", "succeed"))
+        await asyncio.sleep(0.3)
+        for value in ("a", "b"):
+            crd = await here.api.get(where)
+            versions = crd["spec"]["versions"]
+            versions[0]["schema"]["openAPIV3Schema"]["description"] = f"Replaced: {value}"
+            await here.api.patch(where, {"spec": {"versions": versions}})
+        await living
+        await here.judge(ends("long", "waits", "succeed"))
+        assert here.controller.restarts == 0

@@ -1,0 +1,83 @@
+"""F8: a list of yesterday, and another task under the name of one that was deleted."""
+
+import asyncio
+
+from tests.fakes.kubelet import FakePod, said
+from tests.faults.arena import Open
+from tests.faults.lives import SUCCEEDED
+from tests.faults.paths import path
+from tests.faults.plan import listing, watching
+from tests.faults.request_faults import time_travel
+from tests.faults.stream_faults import bookmarks_only
+
+
+async def test_a_controller_that_starts_in_the_past_makes_no_second_pod(run: Open) -> None:
+    """The lists are those before the pods were made, and the watches stay behind: its POSTs meet the pods that are there."""
+    async with run() as (here, proxy, plan):
+        before = (await here.api.get(path("pods", here.namespace)))["metadata"]["resourceVersion"]
+        finish = asyncio.Event()
+
+        async def when_told(pod: FakePod) -> None:
+            await pod.start()
+            await finish.wait()
+            await pod.end(said(pod.attempt))
+
+        await here.create("runs", when_told)
+        await here.create("ended")
+        await here.recorder.until_phase("ended", "Succeeded")
+        await here.recorder.until(lambda: here.recorder.pods("runs"))
+        await here.controller.stop()
+        release = asyncio.Event()
+        plan.add(listing("pods"), time_travel(before), times=None)
+        plan.add(watching("pods"), bookmarks_only(release), times=None)
+        await here.controller.start()
+        await here.controller.ready()
+        await proxy.until(lambda seen: sum(one.key == "POST pods/runs-1" for one in seen) == 2)
+        finish.set()
+        await asyncio.sleep(1.0)
+        release.set()
+        plan.clear()
+        await here.judge({"runs": SUCCEEDED, "ended": SUCCEEDED})
+
+
+async def test_tasks_of_the_past_are_not_finished_twice(run: Open) -> None:
+    """The list shows tasks as they were before they ended: what is final stays, and their pods are not made again."""
+    async with run() as (here, _, plan):
+        await here.create("one")
+        before = (await here.api.get(path("agenttasks", here.namespace)))["metadata"]["resourceVersion"]
+        await here.recorder.until_phase("one", "Succeeded")
+        await here.controller.stop()
+        plan.add(listing("agenttasks"), time_travel(before), times=2)
+        await here.controller.start()
+        await here.judge({"one": SUCCEEDED})
+
+
+async def test_a_task_made_anew_under_its_name_in_mid_run_gets_its_own_pod_and_result(run: Open) -> None:
+    """The old one's pod ends late, with a result that must reach nobody; the controller learns of all of it at once."""
+    async with run() as (here, proxy, plan):
+        ended = asyncio.Event()
+
+        async def first(pod: FakePod) -> None:
+            await pod.start()
+            await ended.wait()
+
+        old = await here.create("twin", first)
+        await here.recorder.until_phase("twin", "Running")
+        release = asyncio.Event()
+        plan.add(watching(), bookmarks_only(release), times=None)
+        await here.controller.kill()
+        await here.controller.ready()
+        await proxy.until(lambda seen: any(one.watch and one.plural == "pods" for one in seen[-12:]))
+        # The old pod's last words are a success that belongs to a task that is no more.
+        pod = next(one for one in here.kubelet.pods.values() if one.task == "twin")
+        await here.delete("twin", propagation="Orphan")
+        await pod.end(said(1, "of the old one"))
+        ended.set()
+        await here.create("twin", kind="agenttasks")
+        here.scripts.pop("twin")
+        release.set()
+        plan.clear()
+        history = await here.judge({"twin": SUCCEEDED})
+        assert here.recorder.task("twin")["metadata"]["uid"] != old["metadata"]["uid"]
+        assert len(set(here.recorder.ever("twin"))) == 2
+        assert not any("of the old one" in str(one.sent) for one in history.ours)
