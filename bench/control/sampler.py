@@ -1,7 +1,7 @@
 """Where a program's CPU goes: its stack at each 2 ms of CPU time, which costs it little; cProfile would triple what it measures.
 
-`python -m bench.control --profile` prints three lists: the outermost function of ours or of a library that a turn of the loop
-began in, all functions with what they call, and all functions by themselves.
+`python -m bench.control --profile` prints a tree, from the function in which a turn of the loop began inwards, and the functions
+by themselves.
 """
 
 import signal
@@ -29,8 +29,8 @@ class Sampler:
 
     def write(self, file: Path) -> None:
         """Leave a line a stack, its functions and how often it was seen, and begin anew."""
-        file.write_text("".join(f"{';'.join(stack)} {count}\n" for stack, count in self.stacks.items()))
-        self.stacks.clear()
+        stacks, self.stacks = self.stacks, Counter()  # a sample may come while we write
+        file.write_text("".join(f"{';'.join(stack)} {count}\n" for stack, count in stacks.items()))
         self.written = True
 
     def _sample(self, _number: int, frame: FrameType | None) -> None:
@@ -58,22 +58,31 @@ def read(file: Path) -> Counter[tuple[str, ...]]:
     return Counter({tuple(stack.split(";")): int(count) for stack, count in lines})
 
 
-def tables(stacks: Counter[tuple[str, ...]], most: int = 25) -> str:
-    """The three lists, in per cent of all samples."""
+def tables(stacks: Counter[tuple[str, ...]], *, least: float = 1.5, most: int = 20) -> str:
+    """What turns of the loop spend CPU in, as a tree down to `least` per cent; then functions by themselves."""
     whole = sum(stacks.values()) or 1
-    turns, alone, within = Counter[str](), Counter[str](), Counter[str]()
+    tree, alone = Counter[tuple[str, ...]](), Counter[str]()
     for stack, count in stacks.items():
-        turns[_turn(stack)] += count
+        turn = stack[_turn(stack) :]
+        tree.update(dict.fromkeys((turn[: depth + 1] for depth in range(len(turn))), count))
         alone[stack[-1]] += count
-        within.update(dict.fromkeys(stack, count))
-    lists = (("turns of the loop begin in", turns), ("with what they call", within), ("by themselves", alone))
-    return "\n\n".join(
-        "\n".join([f"{title} ({whole} samples)", *(f"{100 * count / whole:6.1f} %  {name}" for name, count in counted.most_common(most))])
-        for title, counted in lists
-    )
+    shown = [(path, count) for path, count in tree.items() if 100 * count / whole >= least]
+    lines = [f"{100 * count / whole:6.1f} %  {'  ' * (len(path) - 1)}{path[-1]}" for path, count in _in_order(shown)]
+    own = [f"{100 * count / whole:6.1f} %  {name}" for name, count in alone.most_common(most)]
+    return "\n".join([f"turns of the loop ({whole} samples)", *lines, "", "functions by themselves", *own])
 
 
-def _turn(stack: tuple[str, ...]) -> str:
-    """The first function after the loop's own."""
-    after = [place for place, name in enumerate(stack) if name.startswith(("uvloop/", "python3")) or "asyncio/" in name]
-    return stack[min(after[-1] + 1, len(stack) - 1)] if after else stack[0]
+def _in_order(found: list[tuple[tuple[str, ...], int]]) -> list[tuple[tuple[str, ...], int]]:
+    """Parents before children, the larger of two sisters first."""
+    counts = dict(found)
+
+    def rank(path: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(-counts[path[: depth + 1]], path[depth]) for depth in range(len(path))]
+
+    return sorted(found, key=lambda one: rank(one[0]))
+
+
+def _turn(stack: tuple[str, ...]) -> int:
+    """Where the first function after the loop's own stands."""
+    loop = [place for place, name in enumerate(stack) if name.endswith("asyncio/runners.py:run")]
+    return min(loop[-1] + 1, len(stack) - 1) if loop else 0

@@ -25,11 +25,20 @@ def test_stacks_come_back_from_their_file(tmp_path: Path) -> None:
     assert (one.stacks, one.written) == ({}, True)
 
 
-def test_the_tables_tell_turns_and_functions_in_per_cent() -> None:
-    turns, within, alone = sampler.tables(STACKS).split("\n\n")
-    assert "  80.0 %  agenttask/controller/drivers.py:drive" in turns
-    assert " 100.0 %  main.py:main" in within
+def test_the_tree_begins_where_a_turn_of_the_loop_does() -> None:
+    tree, alone = sampler.tables(STACKS).split("\n\n")
+    assert tree.splitlines() == [
+        "turns of the loop (10 samples)",
+        "  80.0 %  agenttask/controller/drivers.py:drive",
+        "  60.0 %    agenttask/controller/pod.py:build",
+        "  20.0 %  kopf/queueing.py:worker",
+        "  20.0 %    3.11/asyncio/tasks.py:wait_for",
+    ]
     assert "  60.0 %  agenttask/controller/pod.py:build" in alone
+
+
+def test_what_is_below_the_least_is_left_out() -> None:
+    assert "kopf" not in sampler.tables(STACKS, least=50).split("\n\n")[0]
 
 
 def test_a_sample_is_the_running_functions_outermost_first() -> None:
