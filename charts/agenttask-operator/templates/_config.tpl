@@ -25,9 +25,15 @@
   "defaultDeviceClasses" .Values.defaultDeviceClasses
   "taskDefaults" .Values.taskDefaults
   "secretGlobs" .Values.secretGlobs
+  "allowedTolerations" .Values.allowedTolerations
+  "allowedPriorityClasses" .Values.allowedPriorityClasses
+  "allowedRuntimeClasses" .Values.allowedRuntimeClasses
+  "allowedServiceAccounts" .Values.allowedServiceAccounts
   "credentialImages" .Values.credentialImages
   "allowedHosts" .Values.allowedHosts
   "hubDownloads" .Values.hubDownloads
+  "maxRunningTasks" (int .Values.maxRunningTasks)
+  "waitingWritesPerSecond" (int .Values.waitingWritesPerSecond)
   "runnerEnvironment" .Values.runnerEnvironment
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
