@@ -1,7 +1,7 @@
 """How long the event loop waits for Python's lock while threads compute.
 
 A thread that waits for the lock asks for it after the interpreter's switch interval, and who gets it then is not said: with
-Python's own 5 ms and six threads that compute, the loop's turn comes after 50 ms, with 1 ms after 5. The threads lose 1 to 3 %.
+Python's own 5 ms and six threads that compute, the loop's turn comes after 50 ms, with 1 ms after 5. The threads lose 1 to 8 %.
 """
 
 import sys
