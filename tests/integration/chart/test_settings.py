@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agenttask.api.task import ResourceList, Resources
+from agenttask.api.task import ResourceList, Resources, Toleration
 from agenttask.controller.installation import ExtraPlugins, Images, Plugins, TaskDefaults
 from agenttask.controller.settings import Settings, read_settings
 from agenttask.domain.device import DeviceClass
@@ -42,6 +42,10 @@ def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(
         "default_device_classes",
         "task_defaults",
         "secret_globs",
+        "allowed_tolerations",
+        "allowed_priority_classes",
+        "allowed_runtime_classes",
+        "allowed_service_accounts",
         "credential_images",
         "allowed_hosts",
         "hub_downloads",
@@ -63,9 +67,22 @@ def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
         pull_policy="Always",
         pull_secrets=("pull",),
     )
-    assert [each.name for each in settings.device_classes] == ["mig-1g", "cpu", "remote"]
-    assert settings.device_classes[0].image == "example.com/runner-cuda:1"
-    assert settings.device_classes[1].node_selector == {"pool": "cpu"}
+    assert settings.device_classes == (
+        DeviceClass(
+            name="mig-1g",
+            kind="cuda",
+            resources={"nvidia.com/mig-1g.10gb": 1},
+            image="example.com/runner-cuda:1",
+            gpu_memory="10Gi",
+            cost="0.4",
+        ),
+        DeviceClass(name="dra", kind="cuda", resource_claim_template="one-gpu", max_count=4, cost=3, runtime_class_name="nvidia"),
+        DeviceClass(name="cpu", node_selector={"pool": "cpu"}),
+        DeviceClass(name="remote", kind="remote"),
+    )
+    assert settings.allowed_tolerations == (Toleration(key="spot", operator="Exists", effect="NoSchedule"),)
+    assert settings.allowed_priority_classes == ("low",)
+    assert (settings.allowed_runtime_classes, settings.allowed_service_accounts) == (("gvisor",), ("agents",))
     assert settings.default_device_classes == ("cpu", "remote")
     assert (settings.secret_globs, settings.credential_images) == (("agents-*",), ("registry.example.com/*",))
     assert settings.allowed_hosts == ("api.example.com", "*.example.org", "git.example.com:8443")
