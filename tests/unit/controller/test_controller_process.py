@@ -135,6 +135,16 @@ async def test_without_credentials_it_ends_with_a_sentence(tmp_path: Path) -> No
     assert b"Traceback" not in said
 
 
+async def test_a_gateway_without_its_secret_ends_it_with_a_sentence(server: FakeApiServer, tmp_path: Path) -> None:
+    settings = ["gateway.enabled=true", "gateway.url=https://localhost:1", f"gateway.certificateDir={tmp_path}"]
+    async with controller(*(word for one in settings for word in ("--set", one)), environ=environment(tmp_path, server.url)) as process:
+        _, said = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"the gateway's Secret needs tls.crt, tls.key, ca.crt, token.key" in said
+    assert b"Traceback" not in said
+
+
 def test_settings_come_from_a_config_file_and_namespaces_from_flags(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("workers: 3")
     flags = main_module._parser().parse_args(["--config", str(tmp_path / "config.yaml"), "--namespace", "a", "--namespace", "b"])
