@@ -34,12 +34,11 @@ POSITIONS_SECONDS: Final = 15.0
 
 
 class _Positions(Struct):
-    """The first places of one queue as they were counted, and as the tasks were last told."""
+    """The first places of one queue as they were counted; tasks that were told another one are woken now and then."""
 
     counted: float
     told_at: float
     places: dict[str, int]
-    told: dict[str, int]
 
 
 class Dispatcher:
@@ -66,6 +65,8 @@ class Dispatcher:
         self._given: dict[str, Admitted] = {}
         """Turns whose pod is not seen yet."""
         self._positions: dict[tuple[str, str], _Positions] = {}
+        self._said: dict[str, tuple[Reason, int | None]] = {}
+        """What each waiting task was last told: why it waits, and its place."""
         self._open = False
         self._deciding = False
         self._everywhere = False
@@ -98,11 +99,13 @@ class Dispatcher:
             found = self._given.get(uid) or self._fits(wish)
         match found:
             case Waits():
-                return structs.replace(found, position=self._position(uid, wish))
+                position = self._position(uid, wish)
+                self._said[uid] = (found.reason, position)
+                return structs.replace(found, position=position)
             case Admitted() if uid not in self._given:
                 return _STARTING
             case Refused():
-                self._line.remove(uid)
+                self._forget(uid)
         return found
 
     def hold(self, uid: str, class_: str, wish: Callable[[], Wish]) -> None:
@@ -110,19 +113,22 @@ class Dispatcher:
         self._given.pop(uid, None)
         held = self._held.get(uid)
         if held is None or held.class_ != class_:
-            self._line.remove(uid)
+            self._forget(uid)
             self._held.add(uid, Holding(wish=wish(), class_=class_))
 
     def leave(self, uid: str) -> None:
         """The task waits no more and its turn is over: it has ended, is held back, or lacks something else."""
-        self._line.remove(uid)
+        self._forget(uid)
         if self._end(uid):
             self._decide()
 
     def queue_changed(self, namespace: str, queue: str) -> None:
         """A queue appeared, changed or went."""
         self._line.resort(namespace, queue)
-        self.model_changed(namespace)
+        self._somewhere.add(namespace)
+        self._decide()
+        if self._open:
+            self._tell((namespace, queue))
 
     def model_changed(self, namespace: str) -> None:
         """An AgentModel of the namespace did."""
@@ -140,8 +146,11 @@ class Dispatcher:
             self._everywhere = True
             self._decide()
         now = self._clock()
-        for key in [*self._positions]:
-            self._tell(key, now)
+        for key, known in [*self._positions.items()]:
+            if not self._line.pending(*key):
+                del self._positions[key]
+            elif now - known.told_at >= POSITIONS_SECONDS:
+                self._tell(key)
 
     def counts(self, namespace: str, queue: str) -> tuple[int, int, float | None]:
         """Of a queue: turns that are taken, tasks that wait, since when the oldest does (Unix seconds)."""
@@ -167,7 +176,12 @@ class Dispatcher:
         finally:
             self._deciding = False
 
+    def _forget(self, uid: str) -> None:
+        self._line.remove(uid)
+        self._said.pop(uid, None)
+
     def _grant(self, uid: str, wish: Wish, found: Admitted) -> None:
+        self._said.pop(uid, None)
         self._held.add(uid, Holding(wish=wish, class_=found.device.class_))
         self._given[uid] = found
         device = self._installation.device_class(found.device.class_)
@@ -219,22 +233,22 @@ class Dispatcher:
             self._count(key, now)
         return self._positions[key].places.get(uid)
 
-    def _count(self, key: tuple[str, str], now: float) -> _Positions:
+    def _count(self, key: tuple[str, str], now: float) -> dict[str, int]:
         places = {uid: place for place, uid in enumerate(self._line.ahead(*key, SHOWN_POSITIONS), 1)}
-        known = self._positions.setdefault(key, _Positions(counted=now, told_at=now, places=places, told=places))
+        known = self._positions.setdefault(key, _Positions(counted=now, told_at=now, places=places))
         known.counted, known.places = now, places
-        return known
+        return places
 
-    def _tell(self, key: tuple[str, str], now: float) -> None:
-        """Have those looked at whose place in the line is another than they were told."""
-        known = self._positions[key]
-        if now - known.told_at < POSITIONS_SECONDS:
-            return
-        if not self._line.pending(*key):
-            del self._positions[key]
-            return
-        known = self._count(key, now)
-        for uid in {**known.places, **known.told}:
-            if known.places.get(uid) != known.told.get(uid) and uid in self._line:
+    def _tell(self, key: tuple[str, str]) -> None:
+        """Have those of the first looked at who wait for something else than they were told, or at another place."""
+        now = self._clock()
+        before = self._positions[key].places if key in self._positions else {}
+        places = self._count(key, now)
+        self._positions[key].told_at = now
+        for uid in {**places, **before}:
+            wish, said = self._line.wish(uid), self._said.get(uid)
+            if wish is None or said is None:
+                continue
+            found = self._fits(wish)
+            if not isinstance(found, Waits) or (found.reason, places.get(uid)) != said:
                 self._wake(uid)
-        known.told, known.told_at = known.places, now

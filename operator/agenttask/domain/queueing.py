@@ -70,6 +70,11 @@ class Line:
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._entries))
 
+    def wish(self, uid: str) -> Wish | None:
+        """What a waiting task wishes for."""
+        entry = self._entries.get(uid)
+        return entry.wish if entry is not None else None
+
     def put(self, uid: str, wish: Wish, *, priority: int, since: float) -> bool:
         """Queue a task, or move it to where its priority of now belongs; whether nobody else wishes the same."""
         known = self._entries.get(uid)

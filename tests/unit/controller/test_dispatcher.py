@@ -175,9 +175,11 @@ def test_a_paused_queue_and_one_that_went_let_those_run_that_run() -> None:
     bench.queue(paused=True)
     assert (reason(bench.ask("runs")), reason(bench.ask("waits"))) == ("cpu", "QueuePaused")
     bench.queue(gone=True)
+    assert bench.woken == ["waits"]  # what it waits for is another thing now
     assert (reason(bench.ask("runs")), reason(bench.ask("waits"))) == ("cpu", "UnknownQueue")
     bench.queue()
-    assert bench.woken == ["waits"]
+    assert bench.woken == ["waits", "waits"]
+    assert reason(bench.ask("waits")) == "cpu"
 
 
 def test_the_default_queue_is_there_without_being_there() -> None:
@@ -288,6 +290,8 @@ def test_the_first_are_told_their_place_and_again_when_it_is_another() -> None:
     bench.now += POSITIONS_SECONDS
     bench.turns.tick()
     assert bench.woken == [f"{number:03}" for number in range(1, 33)]
+    for uid in bench.woken:
+        bench.ask(uid)
     bench.now += POSITIONS_SECONDS
     bench.turns.tick()
     assert len(bench.woken) == 32
