@@ -30,6 +30,8 @@ class PodCache:
         if pod is None:
             return
         owner = owner_of(pod)
+        if old is not None and owner_of(old) != owner:
+            self._taken(old)
         if not owner:
             return
         key = (owner, pod.metadata.name)
@@ -43,6 +45,13 @@ class PodCache:
         self._inventory.pod_changed(pod, gone=new is None)
         self._wake(owner)
 
+    def _taken(self, old: Pod) -> None:
+        """Somebody made the pod another's: for its task it is gone."""
+        owner, name = owner_of(old), old.metadata.name
+        if owner and self._pods.pop((owner, name), None) is not None:
+            self._gone.setdefault(owner, {})[name] = old
+            self._wake(owner)
+
     def seed(self, pod: Pod, now: float) -> None:
         """A pod that the API server answered with; the watch may have been faster, and then it knows better."""
         key = (owner_of(pod), pod.metadata.name)
@@ -50,6 +59,10 @@ class PodCache:
             self._pods[key] = pod
             self._expected[key] = now
             self._inventory.pod_changed(pod, gone=False)
+
+    def unseen(self, owner: str, name: str) -> bool:
+        """Whether the pod is known from an answer alone, because the watch does not show it (yet)."""
+        return (owner, name) in self._expected
 
     def overdue(self, owner: str, name: str, now: float) -> bool:
         """Whether a pod was created a while ago and the watch has not shown it."""

@@ -22,6 +22,7 @@ from agenttask.controller.merge_patch import status_patch
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod import PodRequest
+from agenttask.controller.pod_cache import EXPECTED_SECONDS
 from agenttask.controller.remote_models import models_on
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.view import View
@@ -78,7 +79,11 @@ class Reconciler:
                         await self._pods.delete(task, action)
             if not news:
                 break
-        return await self._write(task, seen, made)
+        after = await self._write(task, seen, made)
+        if self._world.pods.unseen(uid, seen.pod_name):
+            # Nobody will wake us for it.
+            after = EXPECTED_SECONDS if after is None else min(after, EXPECTED_SECONDS)
+        return after
 
     async def _create(self, task: SeenTask, seen: Observation, action: CreatePod) -> SeenTask:
         """Put the attempt on record where the plan says so, then POST its pod; the task as it stands afterwards."""

@@ -41,8 +41,8 @@ class View:
         name = pod_name(task.metadata.name, task.uid, attempt)
         pod = self._world.pods.get(task.uid, name)
         on_record = bool(task.status.pod_name) and task.status.attempt == attempt
-        if (pod is None and on_record) or self._world.pods.overdue(task.uid, name, now):
-            # A cache may lag behind, and Lost may be for good: ask.
+        if (pod is None and on_record) or _left(pod) or self._world.pods.overdue(task.uid, name, now):
+            # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost may be for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
         spec = task.spec
@@ -84,3 +84,8 @@ class View:
         """The task is final or gone."""
         self._turns.forget(uid)
         self._unanswered.pop(uid, None)
+
+
+def _left(pod: SeenPod | None) -> bool:
+    """Whether a pod left the watch while it lived and was not being deleted."""
+    return pod is not None and pod.gone and pod.terminated is None and pod.phase not in ("Succeeded", "Failed") and pod.deletion is None
