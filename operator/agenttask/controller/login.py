@@ -20,6 +20,7 @@ from agenttask.controller import kubeconfig
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
 from agenttask.controller.tokens import FileToken, bearer
+from agenttask.controller.watch_pace import WatchPace
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RELOGINS: Final = Backoff(initial=0.5, maximum=30.0)
@@ -77,6 +78,7 @@ class Connection:
         self.namespace = credentials.namespace
         self._credentials = credentials
         self._random = random
+        self._pace = WatchPace(random=random)
         self._logins = 0
 
     async def __aenter__(self) -> Self:
@@ -88,13 +90,13 @@ class Connection:
         await self.session.close()
         await self._connector.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
         """A session on the shared pool; closing it leaves the pool open."""
         token = self._credentials.token
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            middlewares=() if token is None else (bearer(token, self.server),),
+            middlewares=(*middlewares, *(() if token is None else (bearer(token, self.server),))),
             proxy=self._credentials.proxy,
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -111,6 +113,6 @@ class Connection:
             if self._logins:
                 await asyncio.sleep(RELOGINS.delay(self._logins, self._random))
             self._logins += 1
-            return kopf.AiohttpSession(server=self.server, aiohttp_session=self._open(), default_namespace=self.namespace)
+            return kopf.AiohttpSession(server=self.server, aiohttp_session=self._open(self._pace), default_namespace=self.namespace)
 
         return connect
