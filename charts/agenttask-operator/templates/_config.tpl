@@ -38,6 +38,7 @@
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging
+  "featureGates" .Values.featureGates
   "leaderElection" (merge (dict "enabled" true "leaseName" (include "agenttask.fullname" .) "namespace" .Release.Namespace) .Values.leaderElection)
   "gateway" $gateway
 | toYaml -}}

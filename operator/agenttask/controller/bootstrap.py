@@ -104,20 +104,21 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     namespaces = settings.namespaces or (None,)
     expiry = Expiry(client, writer, namespaces, clock=time.time)
     pods = AttemptPods(pods=world.pods, writer=writer, installation=settings, clock=time.time)
+    gates = settings.feature_gates
     gateway = (
         GatewayService(settings.gateway, writer=writer, world=world, wake=queue.add, leading=leadership.leading)
-        if settings.gateway.enabled
+        if settings.gateway.enabled and gates.gateway
         else None
     )
     handover = gateway.desk if gateway is not None else NoHandover()
     gate = Gate(settings, names, strategies)
     dispatcher = Dispatcher(
         queues=queues,
-        models=world.models,
+        models=world.models if gates.provider_admission else Models(lambda _: None),
         inventory=inventory,
         gate=gate,
         installation=settings,
-        health=gateway.desk.health if gateway is not None else NothingTold(),
+        health=gateway.desk.health if gateway is not None and gates.provider_admission else NothingTold(),
         max_running=settings.max_running_tasks,
         wake=queue.add,
         clock=time.time,

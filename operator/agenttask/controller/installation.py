@@ -77,6 +77,22 @@ class Plugins(Section, frozen=True, kw_only=True):
     extra: ExtraPlugins = ExtraPlugins()
 
 
+class FeatureGates(
+    Section,
+    frozen=True,
+    kw_only=True,
+    rename={"gateway": "Gateway", "provider_admission": "ProviderAdmission", "device_fallback": "DeviceFallback"},
+):
+    """Parts that can be taken back without a new image, named as Kubernetes names its gates."""
+
+    gateway: bool = True
+    """Running attempts hand over checkpoints, large outputs and progress."""
+    provider_admission: bool = True
+    """Limits and breakers of AgentModels hold back tasks that would run into them."""
+    device_fallback: bool = True
+    """A pod that finds no node, or whose device fails, gives way to one on the next class."""
+
+
 class Installation(Section, frozen=True, kw_only=True):
     """The part of the settings that decides about tasks."""
 
@@ -100,6 +116,7 @@ class Installation(Section, frozen=True, kw_only=True):
     runner_environment: dict[RunnerVariable, Annotated[str, Meta(max_length=1024)]] = {}
     """Settings of every task's runner: gates and bounds change without a new image."""
     plugins: Plugins = Plugins()
+    feature_gates: FeatureGates = FeatureGates()
 
     def image_for(self, wished: str | None, device: DeviceClass | None, models: Sequence[AgentModelSpec]) -> str:
         """The pod's image: the task's own, the device class's, the one with torch for local models, the small one."""

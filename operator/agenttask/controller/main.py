@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", default=os.environ.get(ENV_CONFIG), help=f"a YAML file of settings (also ${ENV_CONFIG})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as images.runner=…; repeatable")
+    parser.add_argument("--feature-gates", default="", metavar="NAME=true|false,…", help="parts to take back or to put in again")
     parser.add_argument("--namespace", action="append", default=[], help="watch this namespace; repeatable; none: what settings say")
     return parser
 
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(flags: argparse.Namespace) -> Settings:
     config = read_config(flags.config) if flags.config else None
     chosen = [f"namespaces=[{', '.join(flags.namespace)}]"] if flags.namespace else []
-    return read_settings(config=config, environ=os.environ, flags=[*flags.set, *chosen])
+    gates = [f"featureGates.{one.strip()}" for one in flags.feature_gates.split(",") if one.strip()]
+    return read_settings(config=config, environ=os.environ, flags=[*flags.set, *gates, *chosen])
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ class Turns:
 
     def next_class(self, task: SeenTask, pod: SeenPod) -> NextClass | None:
         """Where the task would go now, were its pod's class given up."""
+        if not self._installation.feature_gates.device_fallback:
+            return None
         world = self._world
         return next_class(task, pod, gate=self._gate, models=world.models.of(task.namespace), inventory=world.inventory)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agenttask.controller.installation import FeatureGates
 from agenttask.controller.logs import configure
+from agenttask.controller.main import _parser, _settings
 from agenttask.controller.settings import Logging, Settings, SettingsError, read_config, read_settings
 
 
@@ -147,3 +149,21 @@ def test_a_line_for_people_is_text(logs: io.StringIO) -> None:
     logging.getLogger("a").debug("hello")
 
     assert logs.getvalue().endswith("DEBUG   hello\n")
+
+
+def test_a_feature_gate_is_set_by_its_name_and_a_misspelt_one_is_told() -> None:
+    assert read_settings(config=None, environ={}, flags=[]).feature_gates == FeatureGates()
+    settings = read_settings(config="featureGates: {Gateway: false}", environ={}, flags=["featureGates.DeviceFallback=false"])
+    assert settings.feature_gates == FeatureGates(gateway=False, device_fallback=False)
+    with pytest.raises(SettingsError, match=r"featureGates\.DeviceFalback.*did you mean 'DeviceFallback'"):
+        read_settings(config=None, environ={}, flags=["featureGates.DeviceFalback=false"])
+
+
+def test_the_flag_for_gates_is_read_as_kubernetes_reads_its_own() -> None:
+    flags = _parser().parse_args(["--feature-gates", "Gateway=false, ProviderAdmission=true"])
+    assert _settings(flags).feature_gates == FeatureGates(gateway=False)
+
+
+def test_a_lease_outlasts_its_renewal() -> None:
+    with pytest.raises(SettingsError, match="renewSeconds: 15 is not less than leaseSeconds"):
+        read_settings(config="leaderElection: {renewSeconds: 15}", environ={}, flags=[])
