@@ -12,7 +12,8 @@ from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-NAMES = ("rag", "code-agent", "instructions", "for-each", "many-models", "repository", "gpu-first", "broken")
+FILES = ("rag", "code-agent", "instructions", "for-each", "many-models", "repository", "gpu-first", "broken", "queues")
+NAMES = (*(name for name in FILES if name != "queues"), "tidy-up", "summary")
 
 
 WITH_ISSUE = "repository-with-issue"
@@ -31,7 +32,7 @@ def ended(release: Namespace) -> Iterator[dict[str, dict[str, Any]]]:
     """All examples, applied in one go and run to their ends."""
     documents = {"README.md": (ROOT / "README.md").read_text(), "SECURITY.md": (ROOT / "SECURITY.md").read_text()}
     release.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs"}, "data": documents})
-    release.apply((EXAMPLES / "models.yaml").read_text(), *((EXAMPLES / f"{name}.yaml").read_text() for name in NAMES))
+    release.apply((EXAMPLES / "models.yaml").read_text(), *((EXAMPLES / f"{name}.yaml").read_text() for name in FILES))
     release.apply(with_issue())
     yield release.all_ended([*NAMES, WITH_ISSUE], seconds=420)
     release.kubectl("delete", "agenttasks", *NAMES, WITH_ISSUE, "--wait=false")
