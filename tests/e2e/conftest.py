@@ -1,5 +1,6 @@
 """One installation by helm for all end-to-end tests, with models that answer, refuse and misbehave."""
 
+import json
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -75,8 +76,8 @@ def values(images: Mapping[str, str], **more: str) -> list[str]:
     return [argument for key, value in {**found, **more}.items() for argument in ("--set-string", f"{key}={value}")]
 
 
-def install(namespace: Namespace, images: Mapping[str, str], **more: str) -> None:
-    """`helm install` and wait until the controller is ready."""
+def install(namespace: Namespace, images: Mapping[str, str], *, structures: Mapping[str, Any] | None = None, **more: str) -> None:
+    """`helm install` and wait until the controller is ready; `structures` are values that are no texts."""
     command = [
         "helm",
         "install",
@@ -90,6 +91,8 @@ def install(namespace: Namespace, images: Mapping[str, str], **more: str) -> Non
         "--wait",
         "--timeout=3m",
     ]
+    for key, value in (structures or {}).items():
+        command += ["--set-json", f"{key}={json.dumps(value)}"]
     done = subprocess.run([*command, *values(images, **more)], env=namespace.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + namespace.kubectl("describe", "pods", check=False)[-4000:]
 

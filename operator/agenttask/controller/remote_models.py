@@ -47,7 +47,7 @@ def _no_remote(name: str, model: AgentModelSpec, seen: Mapping[str, SeenModel]) 
     of = f"AgentModel {quoted(remote)}, the remoteModel of {quoted(name)},"
     found = seen.get(remote)
     if found is None:
-        return f"there is no {of.removesuffix(',')}{did_you_mean(remote, seen)}"
+        return f"there is no {of.removesuffix(',')}{did_you_mean(remote, seen.keys() - {name})}"
     if found.spec is None:
         return f"{of} cannot be read: {found.problem}"
     return f"{of} is local itself" if found.spec.client == LOCAL_CLIENT else None

@@ -12,6 +12,7 @@ from agenttask.api.constants import ANNOTATION_DEVICE, CONTAINER, LABEL_ATTEMPT,
 from agenttask.api.meta import ObjectMeta, OwnerReference
 from agenttask.api.task import DeviceStatus
 from agenttask.domain import moment
+from agenttask.domain.nearest import quoted
 from agenttask.domain.observation import SeenPod, Terminated
 from agenttask.domain.stock import NodeView, UsedView
 
@@ -68,6 +69,19 @@ class PodCondition(Wire, frozen=True, kw_only=True):
     last_transition_time: str | None = None
 
 
+class PodClaimStatus(Wire, frozen=True, kw_only=True):
+    """v1.PodResourceClaimStatus: a claim that was made for the pod."""
+
+    name: str = ""
+
+
+class PodClaim(Wire, frozen=True, kw_only=True):
+    """v1.PodResourceClaim."""
+
+    name: str = ""
+    resource_claim_template_name: str = ""
+
+
 class PodStatus(Wire, frozen=True, kw_only=True):
     """v1.PodStatus."""
 
@@ -76,6 +90,7 @@ class PodStatus(Wire, frozen=True, kw_only=True):
     message: str = ""
     conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
+    resource_claim_statuses: tuple[PodClaimStatus, ...] = ()
 
 
 class ContainerResources(Wire, frozen=True, kw_only=True):
@@ -101,6 +116,7 @@ class PodSpec(Wire, frozen=True, kw_only=True):
 
     node_name: str = ""
     containers: tuple[PodContainer, ...] = ()
+    resource_claims: tuple[PodClaim, ...] = ()
     scheduling_gates: tuple[SchedulingGate, ...] = ()
 
 
@@ -173,7 +189,7 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
     meta, status = pod.metadata, pod.status
     state = next((one.state for one in status.container_statuses if one.name == CONTAINER), ContainerState())
     attempt = meta.labels.get(LABEL_ATTEMPT, "1")
-    unschedulable = _unschedulable(status.conditions)
+    unschedulable = _unschedulable(pod)
     return SeenPod(
         name=meta.name,
         uid=meta.uid,
@@ -187,8 +203,8 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
         deletion=moment.parse(meta.deletion_timestamp),
         disrupted=any(one.type == "DisruptionTarget" and one.status == "True" for one in status.conditions),
         gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
-        unschedulable=unschedulable.message or unschedulable.reason if unschedulable is not None else None,
-        unschedulable_since=moment.parse(unschedulable.last_transition_time) if unschedulable is not None else None,
+        unschedulable=unschedulable[0],
+        unschedulable_since=unschedulable[1],
         waiting_reason=state.waiting.reason if state.waiting is not None else "",
         waiting_message=state.waiting.message if state.waiting is not None else "",
         running_since=moment.parse(state.running.started_at) if state.running is not None else None,
@@ -220,11 +236,19 @@ def _counted(amounts: dict[str, str]) -> dict[str, int]:
     return {name: int(amount) for name, amount in amounts.items() if _COUNTED in name and amount.isascii() and amount.isdigit()}
 
 
-def _unschedulable(conditions: tuple[PodCondition, ...]) -> PodCondition | None:
-    for one in conditions:
-        if one.type == "PodScheduled" and one.status == "False" and one.reason != "SchedulingGated":
-            return one
-    return None
+def _unschedulable(pod: Pod) -> tuple[str | None, float | None]:
+    """Why the pod finds no node, and since when; the scheduler does not even look at one whose claims are not made."""
+    scheduled = next((one for one in pod.status.conditions if one.type == "PodScheduled"), None)
+    if scheduled is not None:
+        waits = scheduled.status == "False" and scheduled.reason != "SchedulingGated"
+        return (scheduled.message or scheduled.reason, moment.parse(scheduled.last_transition_time)) if waits else (None, None)
+    made = {one.name for one in pod.status.resource_claim_statuses}
+    absent = next((one for one in pod.spec.resource_claims if one.name not in made), None)
+    if absent is None or pod.spec.node_name:
+        return None, None
+    template = absent.resource_claim_template_name
+    message = f"no claim is made from ResourceClaimTemplate {quoted(template)} yet; see whether the namespace has it"
+    return message, moment.parse(pod.metadata.creation_timestamp)
 
 
 def _terminated(state: TerminatedState | None) -> Terminated | None:
