@@ -2,9 +2,9 @@
 
 import base64
 import json
+import re
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,10 +148,9 @@ def test_sigterm_leaves_what_was_finished_within_the_grace(cluster: Cluster) -> 
     cluster.start(shell("first", "sleep 2.5; echo first"), late, variables={"AGENTTASK_GRACE_SECONDS": "6"})
     pod.until(pod.sleeping)
     pod.signal(signal.SIGTERM)
-    began = time.monotonic()
     code, log = pod.end()
     assert (code, pod.report().error.reason, cluster.kept()) == (143, Reason.LOST, ["first"]), log
-    assert time.monotonic() - began < 6
+    assert "did not end in time" not in pod.report().error.message
 
 
 def test_the_soft_deadline_leaves_what_was_finished(cluster: Cluster) -> None:
@@ -167,10 +166,12 @@ def test_the_soft_deadline_leaves_what_was_finished(cluster: Cluster) -> None:
 
 def test_a_large_output_and_a_long_run_are_told(cluster: Cluster) -> None:
     pod = cluster.pod
-    cluster.start(shell("one", "sleep 2.2; seq 1 20000"))
+    cluster.start(shell("one", f"until test -e {pod.root}/go; do sleep 0.02; done; seq 1 20000"))
+    pod.until(lambda: cluster.gateway.reports)
+    (pod.root / "go").touch()
     code, log = pod.end()
     assert (code, pod.report().output_stored, cluster.gateway.output) == (0, True, "".join(f"{n}\n" for n in range(1, 20001))), log
-    assert [step.code for report in cluster.gateway.reports for step in report.steps] == ["R"]
+    assert [step.code for step in cluster.gateway.reports[0].steps] == ["R"]
     assert cluster.gateway.tokens == {f"Bearer {TOKEN}"}
 
 
@@ -188,10 +189,9 @@ def test_a_gateway_that_nobody_finds_costs_neither_a_task_nor_its_end(cluster: C
     pod = cluster.pod
     cluster.document = GatewayDocument(url="https://agenttask-gateway.invalid:8443", ca=cluster.document.ca)
     cluster.start(shell("one", "sleep 2.5; echo one"), shell("two", "echo two"))
-    began = time.monotonic()
-    code, log = pod.end(30)
+    code, log = pod.end(60)
     assert (code, pod.report().output) == (0, "two\n"), log
-    assert time.monotonic() - began < 10
+    assert float(re.search(r"succeeded after ([0-9.]+) s\n", log[log.rindex("task demo: ") :])[1]) < 8, log
 
 
 def test_without_a_token_the_log_says_so_and_the_task_runs(cluster: Cluster) -> None:

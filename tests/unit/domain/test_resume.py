@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agenttask.api import task
 from agenttask.api.checkpoint import KeptFile, KeptItem, KeptOutput, KeptStep
 from agenttask.api.steps import Step
 from agenttask.domain.graph import StepGraph
-from agenttask.domain.resume import ResumePlan, changes_files, plan_resume
+from agenttask.domain.resume import ResumePlan, changes_files, outlives_pod, plan_resume
 
 READ = {"read": {"paths": ["x"]}}
 WRITE = {"write": {"path": "x", "content": "y"}}
@@ -222,3 +223,8 @@ def test_any_prefix_of_a_run_and_a_resume_give_the_outputs_of_one_run(
     ran = [index for index in range(len(steps)) if index not in found.taken]
     assert {index: outputs[index] for index in {*shown, *ran}} == {index: one[index] for index in {*shown, *ran}}
     assert workspace_kept is False or found.again <= dropped
+
+
+def test_only_a_claim_outlives_the_pod() -> None:
+    claim = msgspec.convert({"persistentVolumeClaim": {"claimName": "work"}}, task.Workspace)
+    assert (outlives_pod(claim), outlives_pod(task.Workspace())) == (True, False)
