@@ -1,6 +1,6 @@
 # Every target does its own set-up. CLUSTER=local (default), kind or current; see scripts/cluster.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-control images cluster-up cluster-down cluster-status venv requirements clean
+.PHONY: help demo test soak check bench bench-control images cluster-up cluster-down cluster-status venv requirements clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -10,6 +10,9 @@ demo: ## four tasks with a real language model on a real Kubernetes, followed to
 
 test: ## every check and test: unit, contract, docs, integration and end-to-end on the cluster
 	@scripts/test
+
+soak: ## random faults for an hour or more, each round with its seed; ARGS as pytest takes them
+	@scripts/soak $(ARGS)
 
 check: venv ## format, lint, types, imports, Dockerfiles, shell scripts, chart
 	@scripts/check

@@ -25,7 +25,7 @@ settings.load_profile("shared-machine")
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tests" / "cluster" / "bin"
 IMAGES = ("controller", "runner", "runner-torch", "runner-demo")
-ON_CLUSTER = ("tests/integration/", "tests/e2e/")
+ON_CLUSTER = ("tests/integration/", "tests/faults/", "tests/e2e/")
 WITHOUT_NETWORK = ("tests/unit/",)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tests.fakes.kubelet import FakeKubelet, FakePod, said
 from tests.faults.api import Api, Object
-from tests.faults.checker import End, History, check
+from tests.faults.checker import TERMINAL, End, History, check
 from tests.faults.control_plane import NODE, OPERATORS, ControlPlane, rendered, until_there
 from tests.faults.controller import ControllerProcess
 from tests.faults.history import Recorder, Version, Write, read_writes
@@ -115,7 +115,8 @@ class Arena:
             if end.gone:
                 return self.recorder.task(name) is None
             status = self.recorder.status(name)
-            return (status.get("phase", ""), status.get("reason", "")) == (end.phase, end.reason)
+            seen = (status.get("phase", ""), status.get("reason", ""))
+            return seen == (end.phase, end.reason) or seen[0] in TERMINAL
 
         try:
             await self.recorder.until(lambda: all(there(name, end) for name, end in ends.items()), seconds)

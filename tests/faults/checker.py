@@ -95,6 +95,8 @@ def _one_live_pod(history: History) -> Iterator[str]:
     for one in history.ordered:
         task = owner(one.object) if one.plural == "pods" else ""
         if not task:
+            for pods in alive.values():  # somebody made it another's
+                pods.pop(one.uid, None)
             continue
         others = {uid: name for uid, name in alive[task].items() if uid != one.uid and uid not in history.fenced}
         if one.kind == "ADDED" and others:

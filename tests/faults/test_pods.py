@@ -47,7 +47,7 @@ TAKEN: dict[str, tuple[Script, End]] = {
     "vanished": (_first(FakePod.vanish), TWICE),
     "oom": (_first(_killed(137, "OOMKilled")), End(phase="Failed", reason="OutOfMemory")),
     "sigkill": (_first(_killed(137)), End(phase="Failed", reason="OutOfMemory")),
-    "sigterm": (_first(_killed(143)), End(phase="Failed", reason="RunnerCrashed")),
+    "sigterm": (_first(_killed(143)), TWICE),
     "exit": (_first(_killed(1)), End(phase="Failed", reason="RunnerCrashed")),
 }
 """What happens to a pod, and how its task ends: the cluster's doing is tried again, the task's own is its end."""
