@@ -1,0 +1,133 @@
+"""Queues under the whole controller, on the fake API server: never more than may run, also over a restart, and few writes."""
+
+import asyncio
+from typing import Any
+
+from tests.fakes.apiserver import FakeApiServer, PodRun
+from tests.fakes.apiserver_store import Change
+from tests.fakes.controller_program import ended, node, phase, program, said, status, success, task
+
+RUN = PodRun(message=said(), run_seconds=0.05)
+
+
+def queue(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+class Watchman:
+    """Counts the pods whose container has not ended, at every change of one."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        self._live: set[str] = set()
+        self.most = 0
+        self.order: list[str] = []
+        server.store.listeners.append(self._seen)
+
+    def _seen(self, change: Change) -> None:
+        if change.resource.plural != "pods":
+            return
+        seen = change.after or change.before or {}
+        name = seen["metadata"]["ownerReferences"][0]["name"]
+        if change.after is None or seen.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            self._live.discard(name)
+        else:
+            if change.before is None:
+                self.order.append(name)
+            self._live.add(name)
+        self.most = max(self.most, len(self._live))
+
+
+async def test_never_more_run_than_may_and_all_of_them_in_the_end() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        server.kubelet.auto_run(lambda _: RUN)
+        watchman = Watchman(server)
+        server.put("agentqueues", queue("three", concurrency=3))
+        async with program(server, "maxRunningTasks=5"):
+            for number in range(60):
+                server.put("agenttasks", task(f"t{number}", queue="three" if number % 2 else "default"))
+            await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(60)), 30)
+
+    assert watchman.most == 5
+    assert len(watchman.order) == 60
+
+
+async def test_a_restart_admits_no_more_than_may_run() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        watchman = Watchman(server)
+        server.put("agentqueues", queue("two", concurrency=2))
+        for number in range(10):
+            server.put("agenttasks", task(f"t{number}", queue="two", priority=number))
+        async with program(server):
+            await server.until(lambda: len(server.objects("pods")) == 2)
+        async with program(server):
+            await asyncio.sleep(0.3)
+            assert len(server.objects("pods")) == 2
+            server.kubelet.auto_run(success)
+            for pod in server.objects("pods"):
+                await server.kubelet.run_pod(pod["metadata"]["name"], said())
+            await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(10)), 20)
+
+    assert watchman.most == 2
+    assert sorted(watchman.order[:2]) == ["t8", "t9"]  # the first of all, not the first that was listed
+
+
+async def test_a_priority_that_changes_moves_its_task() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        server.kubelet.auto_run(success)
+        watchman = Watchman(server)
+        server.put("agentqueues", queue("one", concurrency=1, paused=True))
+        async with program(server):
+            for number in range(4):
+                server.put("agenttasks", task(f"t{number}", queue="one", priority=number))
+            await phase(server, "t0", "Queued")
+            server.patch("agenttasks", "t0", {"spec": {"priority": 9}})
+            await asyncio.sleep(0.2)
+            server.patch("agentqueues", "one", {"spec": {"paused": False}})
+            for number in range(4):
+                await ended(server, f"t{number}")
+
+    assert watchman.order == ["t0", "t3", "t2", "t1"]
+
+
+async def test_a_long_line_is_told_slowly_and_its_queue_seldom() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("still", paused=True))
+        async with program(server):
+            for number in range(200):
+                server.put("agenttasks", task(f"t{number}", queue="still"))
+            await server.until(lambda: any("/agenttasks/" in path for _, path in server.writes), 10)
+            before = len(server.writes)
+            await asyncio.sleep(2.0)
+            told = len(server.writes) - before
+            await server.until(lambda: (server.get("agentqueues", "still") or {}).get("status", {}).get("pending") == 200, 10)
+            found = [status(server, f"t{number}") for number in range(200)]
+
+    assert 5 <= told <= 12
+    positions = [one["queuePosition"] for one in found if "queuePosition" in one]
+    assert len(positions) == len(set(positions))
+    assert {one["reason"] for one in found if one} == {"QueuePaused"}
+    assert sum("/agentqueues/" in path for _, path in server.writes) <= 3
+
+
+async def test_a_queue_that_goes_leaves_what_runs_and_holds_what_waits() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("brief", concurrency=1))
+        async with program(server):
+            server.put("agenttasks", task("runs", queue="brief"))
+            await server.until(lambda: server.objects("pods"))
+            server.put("agenttasks", task("waits", queue="brief"))
+            await phase(server, "waits", "Queued")
+            server.remove("agentqueues", "brief")
+            await server.until(lambda: status(server, "waits").get("reason") == "UnknownQueue")
+            (pod,) = server.objects("pods")
+            await server.kubelet.run_pod(pod["metadata"]["name"], said())
+            assert (await ended(server, "runs"))["phase"] == "Succeeded"
+            assert len(server.objects("pods")) == 1
+            server.kubelet.auto_run(success)
+            server.put("agentqueues", queue("brief"))
+            assert (await ended(server, "waits"))["phase"] == "Succeeded"
