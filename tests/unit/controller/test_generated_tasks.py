@@ -1,0 +1,123 @@
+"""The whole controller on objects that the schema allows and nobody would write: every task ends, or says why not."""
+
+import asyncio
+import logging
+import resource
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.controller_program import ended, node, program, success, task
+from tests.unit.crds.schema_objects import body, edges, specs
+
+from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS
+
+TASKS = 50
+FINAL = ("Succeeded", "Failed", "Cancelled")
+CLASSES = 'deviceClasses=[{name: gpu, kind: cuda, resources: {"nvidia.com/gpu": 1}}, {name: cpu}]'
+MOST_MEGABYTES = 64
+QUIET_SECONDS = 1.0
+NAMES = ("a" * 253, "a." * 126 + "a", "0", "-".join("a" * 127), "a" * 63, "a" * 64 + "." + "b" * 64)
+
+
+def drawn(count: int) -> list[tuple[str, dict[str, Any]]]:
+    """Random specs of tasks, models and queues; the same ones for the same version of the schemas."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    kinds = {"agenttasks": 8, "agentmodels": 2, "agentqueues": 1}
+    any_of = st.sampled_from([kind for kind, weight in kinds.items() for _ in range(weight)]).flatmap(
+        lambda kind: st.tuples(st.just(kind), specs(kind))
+    )
+
+    @settings(max_examples=count, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(one=any_of)
+    def draw(one: tuple[str, dict[str, Any]]) -> None:
+        found.append(one)
+
+    draw()
+    return found
+
+
+def ours(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec that is not left alone, and does not wait for longer than a test does."""
+    return {name: value for name, value in spec.items() if name not in ("managedBy", "ttlSecondsAfterFinished")}
+
+
+async def settled(server: FakeApiServer, seconds: float) -> None:
+    """Wait until nothing is written any more."""
+    async with asyncio.timeout(seconds):
+        while True:
+            before = len(server.writes)
+            await asyncio.sleep(QUIET_SECONDS)
+            tasks = server.objects("agenttasks")
+            if len(server.writes) == before and all(one.get("status", {}).get("phase") for one in tasks):
+                return
+
+
+def stands(one: dict[str, Any]) -> str | None:
+    """What is wrong with where a task stands, or None."""
+    found = one.get("status", {})
+    phase, reason = found.get("phase"), found.get("reason")
+    if phase in FINAL:
+        return None if reason in TERMINAL_REASONS else f"{phase} for {reason}"
+    return None if phase in ("Queued", "Suspended", "Starting") and reason in WAITING_REASONS else f"{phase} for {reason}"
+
+
+async def test_generated_tasks_end_or_wait_for_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    objects = await asyncio.to_thread(drawn, TASKS)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with FakeApiServer() as server:
+        server.put("nodes", node())
+        server.kubelet.auto_run(success)
+        with caplog.at_level(logging.INFO):
+            async with program(server, CLASSES) as controller:
+                for number, (plural, spec) in enumerate(objects):
+                    server.put(plural, body(plural, ours(spec), f"g{number}"))
+                await settled(server, 60)
+                passes = len(server.writes)
+                assert (controller.alive(), controller.failed.is_set()) == (None, False)
+
+        tasks = server.objects("agenttasks")
+    wrong = {one["metadata"]["name"]: why for one in tasks if (why := stands(one)) is not None}
+    assert wrong == {}
+    assert len(tasks) > TASKS // 2
+    assert passes <= 8 * len(objects)
+    assert [line.getMessage() for line in caplog.records if line.exc_info or line.levelno >= logging.ERROR] == []
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < MOST_MEGABYTES
+    assert {one["status"]["phase"] for one in tasks} >= {"Succeeded", "Failed"}
+
+
+async def test_what_only_an_older_schema_let_in_fails_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    """Each field out of its bounds: InvalidTask, no pod, and no task beside it is held up."""
+    wrong = [edge for edge in edges("agenttasks") if not edge.valid]
+    async with FakeApiServer() as server:
+        server.put("nodes", node())
+        server.kubelet.auto_run(success)
+        with caplog.at_level(logging.INFO):
+            async with program(server):
+                for number, edge in enumerate(wrong):
+                    server.put("agenttasks", edge.body | {"metadata": {"name": f"e{number}"}})
+                server.put("agenttasks", task("fine"))
+                await ended(server, "fine", seconds=60)
+                await server.until(lambda: all("status" in one for one in server.objects("agenttasks")), 60)
+
+        told = {str(edge): server.get("agenttasks", f"e{number}") for number, edge in enumerate(wrong)}
+        pods = server.objects("pods")
+    assert [what for what, one in told.items() if one is None or one["status"].get("reason") != "InvalidTask"] == []
+    assert all(one is not None and one["status"].get("message") for one in told.values())
+    assert len(pods) == 1
+    assert [line.getMessage() for line in caplog.records if line.exc_info] == []
+
+
+async def test_the_longest_and_oddest_names_have_pods_of_their_own() -> None:
+    async with FakeApiServer() as server:
+        server.put("nodes", node())
+        server.kubelet.auto_run(success)
+        async with program(server):
+            for name in NAMES:
+                server.put("agenttasks", task(name))
+            outputs = {name: (await ended(server, name))["output"] for name in NAMES}
+
+    assert len(set(outputs.values())) == len(NAMES)
+    assert all(len(pod) <= 63 for pod in outputs.values())
