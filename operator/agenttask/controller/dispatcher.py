@@ -171,8 +171,14 @@ class Dispatcher:
             while self._everywhere or self._somewhere:
                 namespaces = None if self._everywhere else self._somewhere
                 self._everywhere, self._somewhere = False, set()
-                if not self._full():
-                    self._line.admit(namespaces, fits=self._admits, running=self._held.of_namespace, grant=grant, now=self._clock())
+                self._line.admit(
+                    namespaces,
+                    fits=self._admits,
+                    running=self._held.of_namespace,
+                    grant=grant,
+                    now=self._clock(),
+                    full=self._full,
+                )
         finally:
             self._deciding = False
 

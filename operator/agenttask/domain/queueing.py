@@ -132,6 +132,7 @@ class Line:
         running: Callable[[str], int],
         grant: Callable[[str, Wish, Found], None],
         now: float,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
         """Give turns until nobody fits any more.
 
@@ -141,14 +142,15 @@ class Line:
             running: how many tasks of a namespace run.
             grant: takes it; whoever is granted has left the line.
             now: Unix seconds.
+            full: whether nobody at all fits any more; saves asking everybody.
         """
         chosen = list(self._groups) if namespaces is None else [name for name in namespaces if name in self._groups]
-        full: set[Wish] = set()
+        passed: set[Wish] = set()
         turns = [(running(name), self._served.get(name, 0), name) for name in chosen]
         heapq.heapify(turns)
-        while turns:
+        while turns and not full():
             name = turns[0][2]
-            best = self._best(name, fits, full, now)
+            best = self._best(name, fits, passed, now)
             if best is None:
                 heapq.heappop(turns)
                 continue
@@ -183,15 +185,15 @@ class Line:
     def _of_queue(self, namespace: str, queue: str) -> list[_Group]:
         return [group for wish, group in self._groups.get(namespace, {}).items() if wish.queue == queue]
 
-    def _best(self, namespace: str, fits: Callable[[Wish], Found | None], full: set[Wish], now: float) -> tuple[str, Wish, Found] | None:
+    def _best(self, namespace: str, fits: Callable[[Wish], Found | None], passed: set[Wish], now: float) -> tuple[str, Wish, Found] | None:
         """The first task of a namespace that fits."""
-        heads = [(self._effective(group, now), group) for group in self._groups.get(namespace, {}).values() if group.wish not in full]
+        heads = [(self._effective(group, now), group) for group in self._groups.get(namespace, {}).values() if group.wish not in passed]
         heads.sort(key=lambda head: head[0])
         for (_, _, uid), group in heads:
             found = fits(group.wish)
             if found is not None:
                 return uid, group.wish, found
-            full.add(group.wish)
+            passed.add(group.wish)
         return None
 
     def _effective(self, group: _Group, now: float) -> Place:

@@ -255,6 +255,16 @@ def test_a_breaker_that_closed_lets_the_first_go_even_if_another_asks() -> None:
     assert (reason(bench.ask("b", asking)), bench.woken) == ("cpu", ["a"])
 
 
+def test_a_class_that_is_not_defined_any_more_holds_its_tasks_only() -> None:
+    bench = Bench(max_running=2)
+    bench.hold("of the last version", bench.wish("default", classes=("tpu",)), "tpu")
+    waits = bench.ask("a", bench.wish("default", classes=("tpu",)), priority=9)
+
+    assert reason(waits) == "UnknownClass"
+    assert reason(bench.ask("b", bench.wish("default"))) == "cpu"
+    assert reason(bench.ask("c", bench.wish("default"))) == "QueueFull"
+
+
 def test_a_larger_limit_of_a_model_wakes_as_many_as_it_serves() -> None:
     bench = Bench()
     bench.queue()

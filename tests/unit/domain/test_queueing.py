@@ -108,7 +108,12 @@ class Pair:
             self.used[found] += 1
 
         self.line.admit(
-            None, fits=lambda one: self.rules.fits(one, self.held, self.used), running=self.held.of_namespace, grant=grant, now=self.now
+            None,
+            fits=lambda one: self.rules.fits(one, self.held, self.used),
+            full=lambda: len(self.held) >= self.rules.cap,
+            running=self.held.of_namespace,
+            grant=grant,
+            now=self.now,
         )
         expected: list[str] = []
         while (task := self.naive.next(self.mirror, self.mirrored, self.now)) is not None:
