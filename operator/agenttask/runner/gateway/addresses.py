@@ -6,7 +6,7 @@ from before are asked.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -32,7 +32,7 @@ class Addresses:
         self._known: tuple[str, ...] = ()
         self._answered: str | None = None
 
-    async def in_turn(self) -> AsyncIterator[str]:
+    async def in_turn(self) -> AsyncGenerator[str, None]:
         """Each address once.
 
         Raises:

@@ -6,8 +6,10 @@ each says the whole of what it is about.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -42,6 +44,8 @@ _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _FIRST_PAUSE_SECONDS: Final = 0.25
+_SHORTEST_PAUSE_SECONDS: Final = 0.1
+"""Whatever a server wishes."""
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _DOUBLINGS: Final = 10
 _REFUSAL_CHARACTERS: Final = 300
@@ -118,12 +122,12 @@ class GatewayClient:
         ends = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout(seconds):
-                for tries in range(1 << 20):
+                for tries in itertools.count():
                     found = await self._round(method, path, body, content_type=content_type, largest=largest, problems=problems)
                     if isinstance(found, Answer):
                         return found
                     full = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(tries, _DOUBLINGS))
-                    pause = full * (1 - self._rng() / 2) if found is None else found * (1 + self._rng() / 10)
+                    pause = full * (1 - self._rng() / 2) if found is None else max(_SHORTEST_PAUSE_SECONDS, found) * (1 + self._rng() / 10)
                     if asyncio.get_running_loop().time() + pause >= ends:
                         break  # waiting would only end later in the same way
                     await asyncio.sleep(pause)
@@ -138,22 +142,23 @@ class GatewayClient:
         """Ask each replica once: the answer, or after how many seconds somebody wishes to be asked again, or None."""
         wishes: list[float] = []
         try:
-            async for address in self._addresses.in_turn():
-                try:
-                    answer = await self._exchange.ask(address, method, path, body, content_type=content_type, largest=largest)
-                except NoAnswer as error:
+            async with aclosing(self._addresses.in_turn()) as addresses:
+                async for address in addresses:
+                    try:
+                        answer = await self._exchange.ask(address, method, path, body, content_type=content_type, largest=largest)
+                    except NoAnswer as error:
+                        self._addresses.failed(address)
+                        problems[address] = str(error)
+                        continue
+                    if answer.status != _TOO_MANY and answer.status < _SERVER_ERRORS:
+                        self._addresses.answered(address)
+                        return answer
+                    problems[address] = _told(answer)
+                    if answer.retry_after is not None:
+                        wishes.append(answer.retry_after)
+                    if answer.status == _TOO_MANY:
+                        break  # it is the leader who says so
                     self._addresses.failed(address)
-                    problems[address] = str(error)
-                    continue
-                if answer.status != _TOO_MANY and answer.status < _SERVER_ERRORS:
-                    self._addresses.answered(address)
-                    return answer
-                problems[address] = _told(answer)
-                if answer.retry_after is not None:
-                    wishes.append(answer.retry_after)
-                if answer.status == _TOO_MANY:
-                    break  # it is the leader who says so
-                self._addresses.failed(address)
         except OSError as error:
             problems[""] = f"its name cannot be looked up: {error}"
         return min(wishes, default=None)
