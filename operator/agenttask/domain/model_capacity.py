@@ -2,8 +2,9 @@
 
 Every task gets a share of each limit, never less than one unit (domain/shares.py): so there are never more tasks than
 units. Where tasks were seen to use more than one, there are fewer, by Little's law: the calls that a task has in flight
-are its calls a second times the seconds of a call, and `concurrentCalls` serves so many tasks as it is a multiple of that.
-Tokens are divided by the shares alone: nobody knows what an answer costs before it is there.
+are its calls a second times the seconds of a call, and `concurrentCalls` serves so many tasks as it is a multiple of that;
+`requestsPerMinute` likewise by the calls that a task makes in a minute. Tokens are divided by the shares alone: nobody
+knows what an answer costs before it is there.
 """
 
 import math
@@ -25,6 +26,10 @@ class ModelHealth(Protocol):
         """Calls in flight per running task; None when no task has told."""
         ...
 
+    def requests(self, namespace: str, model: str) -> float | None:
+        """Calls a minute per running task; None when no task has told."""
+        ...
+
 
 class NothingTold:
     """Where runners have no way to tell: breakers are closed, and nothing is known of the load."""
@@ -37,6 +42,10 @@ class NothingTold:
         """Not known."""
         return None
 
+    def requests(self, namespace: str, model: str) -> float | None:  # noqa: ARG002
+        """Not known."""
+        return None
+
 
 class Capacity(Struct, frozen=True, kw_only=True):
     """How many tasks at once, and the sentence that says why."""
@@ -45,15 +54,18 @@ class Capacity(Struct, frozen=True, kw_only=True):
     because: str
 
 
-def capacity(limits: Limits, in_flight: float | None) -> Capacity | None:
-    """What a model's limits serve; None when it has none that bound tasks. `in_flight` are calls per running task."""
-    bounds: list[Capacity] = []
-    if limits.concurrent_calls is not None:
-        each = 1.0 if in_flight is None else max(1.0, in_flight)
-        tasks = max(1, math.floor(limits.concurrent_calls / each))
-        seen = "" if each <= 1 else f", and a task has {each:.1f} calls in flight"
-        bounds.append(Capacity(tasks=tasks, because=f"limits.concurrentCalls is {limits.concurrent_calls}{seen}"))
-    if limits.requests_per_minute is not None:
-        tasks = limits.requests_per_minute
-        bounds.append(Capacity(tasks=tasks, because=f"limits.requestsPerMinute is {tasks}"))
-    return min(bounds, key=lambda one: one.tasks, default=None)
+def capacity(limits: Limits, *, in_flight: float | None, requests: float | None) -> Capacity | None:
+    """What a model's limits serve; None when it has none that bound tasks. The others are what a running task uses of it."""
+    bounds = [
+        _served("concurrentCalls", limits.concurrent_calls, in_flight, "calls in flight"),
+        _served("requestsPerMinute", limits.requests_per_minute, requests, "calls a minute"),
+    ]
+    return min((one for one in bounds if one is not None), key=lambda one: one.tasks, default=None)
+
+
+def _served(field: str, limit: int | None, each: float | None, what: str) -> Capacity | None:
+    if limit is None:
+        return None
+    if each is None or each <= 1:
+        return Capacity(tasks=limit, because=f"limits.{field} is {limit}")
+    return Capacity(tasks=max(1, math.floor(limit / each)), because=f"limits.{field} is {limit}, and a task has {each:.1f} {what}")

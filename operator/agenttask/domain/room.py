@@ -11,7 +11,7 @@ from agenttask.api.model import AgentModelSpec
 from agenttask.api.queue import DEFAULT_QUEUE, AgentQueueSpec
 from agenttask.api.reasons import Reason
 from agenttask.domain.holdings import Holdings
-from agenttask.domain.model_capacity import ModelHealth, capacity
+from agenttask.domain.model_capacity import Capacity, ModelHealth, capacity
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 from agenttask.domain.observation import Waits
 from agenttask.domain.queueing import Wish
@@ -107,10 +107,14 @@ def _breaker(wish: Wish, models: Callable[[str], AgentModelSpec | None], health:
     return None
 
 
+def _served(spec: AgentModelSpec, namespace: str, name: str, health: ModelHealth) -> Capacity | None:
+    return capacity(spec.limits, in_flight=health.load(namespace, name), requests=health.requests(namespace, name))
+
+
 def _full_model(wish: Wish, held: Holdings, models: Callable[[str], AgentModelSpec | None], health: ModelHealth) -> Waits | None:
     for name in wish.models:
         spec = models(name)
-        most = capacity(spec.limits, health.load(wish.namespace, name)) if spec is not None else None
+        most = _served(spec, wish.namespace, name, health) if spec is not None else None
         running = held.of_model(wish.namespace, name)
         if most is not None and running >= most.tasks:
             message = f"AgentModel {quoted(name)}: {running} tasks use it, of at most {most.tasks}: {most.because}"

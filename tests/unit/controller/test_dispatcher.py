@@ -46,6 +46,9 @@ class Health:
     def load(self, namespace: str, model: str) -> float | None:
         return self.loads.get(model)
 
+    def requests(self, namespace: str, model: str) -> float | None:
+        return None
+
 
 class Writer:
     """Notes what is written; an error to raise is raised once."""

@@ -20,14 +20,19 @@ NOW = 1_800_000_000.0
 class Told:
     """Open breakers and loads by model."""
 
-    def __init__(self, opened: dict[str, float] | None = None, loads: dict[str, float] | None = None) -> None:
-        self.opened, self.loads = opened or {}, loads or {}
+    def __init__(
+        self, opened: dict[str, float] | None = None, loads: dict[str, float] | None = None, rates: dict[str, float] | None = None
+    ) -> None:
+        self.opened, self.loads, self.rates = opened or {}, loads or {}, rates or {}
 
     def open_until(self, namespace: str, model: str) -> float | None:
         return self.opened.get(model)
 
     def load(self, namespace: str, model: str) -> float | None:
         return self.loads.get(model)
+
+    def requests(self, namespace: str, model: str) -> float | None:
+        return self.rates.get(model)
 
 
 def running(*wishes: Wish, class_: str = "cpu") -> Holdings:
@@ -123,23 +128,28 @@ def test_tasks_that_have_several_calls_in_flight_are_fewer() -> None:
     assert full is not None
     assert full.message.endswith("of at most 2: limits.concurrentCalls is 4, and a task has 2.0 calls in flight")
     assert look(ASKING, held, models=models, told=Told(loads={"small": 0.2})) is None
+    slow = look(ASKING, held, models={"small": {"limits": {"requestsPerMinute": 60}}}, told=Told(rates={"small": 25.0}))
+    assert slow is not None
+    assert slow.message.endswith("of at most 2: limits.requestsPerMinute is 60, and a task has 25.0 calls a minute")
 
 
 @pytest.mark.parametrize(
-    ("limits", "in_flight", "tasks"),
+    ("limits", "in_flight", "requests", "tasks"),
     [
-        (Limits(), 5.0, None),
-        (Limits(tokens_per_minute=10), None, None),
-        (Limits(concurrent_calls=8), None, 8),
-        (Limits(concurrent_calls=8), 0.1, 8),
-        (Limits(concurrent_calls=8), 3.0, 2),
-        (Limits(concurrent_calls=8), 100.0, 1),
-        (Limits(requests_per_minute=6), None, 6),
-        (Limits(concurrent_calls=8, requests_per_minute=6), None, 6),
+        (Limits(), 5.0, 5.0, None),
+        (Limits(tokens_per_minute=10), None, None, None),
+        (Limits(concurrent_calls=8), None, None, 8),
+        (Limits(concurrent_calls=8), 0.1, None, 8),
+        (Limits(concurrent_calls=8), 3.0, None, 2),
+        (Limits(concurrent_calls=8), 100.0, None, 1),
+        (Limits(requests_per_minute=6), 100.0, None, 6),
+        (Limits(requests_per_minute=60), None, 7.5, 8),
+        (Limits(requests_per_minute=60), None, 0.5, 60),
+        (Limits(concurrent_calls=8, requests_per_minute=60), 2.0, 20.0, 3),
     ],
 )
-def test_the_capacity_of_limits(limits: Limits, in_flight: float | None, tasks: int | None) -> None:
-    found = capacity(limits, in_flight)
+def test_the_capacity_of_limits(limits: Limits, in_flight: float | None, requests: float | None, tasks: int | None) -> None:
+    found = capacity(limits, in_flight=in_flight, requests=requests)
     assert (found.tasks if found is not None else None) == tasks
 
 

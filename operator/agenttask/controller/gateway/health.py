@@ -8,7 +8,7 @@ broken, or that lies, does not stop a namespace. Nothing is kept beyond some min
 from collections import OrderedDict
 from collections.abc import Callable
 from statistics import median
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,22 +18,12 @@ FRESH_SECONDS: Final = 90.0
 """A report older than this says nothing about breakers; the rarest reports come once a minute."""
 REMEMBERED_SECONDS: Final = 600.0
 """How long an attempt's calls count for the load of the next ones."""
+RATED_SECONDS: Final = 30.0
+"""An attempt that has told for less says nothing of requests a minute."""
 REMEMBERED_ATTEMPTS: Final = 64
 """A model; the oldest goes first."""
 LONGEST_OPEN_SECONDS: Final = 3600.0
 """AgentModel's own bound of `circuitBreaker.openSeconds`."""
-
-
-class ModelLoad(Protocol):
-    """What admission asks before it sends another task against a model."""
-
-    def open_until(self, namespace: str, model: str) -> float | None:
-        """When the model's breakers close again (Unix seconds); None when they are closed."""
-        ...
-
-    def load(self, namespace: str, model: str) -> float | None:
-        """Calls in flight per running task, the middle one of those that told; None when none has."""
-        ...
 
 
 class _Seen(Struct, frozen=True, kw_only=True):
@@ -44,6 +34,8 @@ class _Seen(Struct, frozen=True, kw_only=True):
     seconds_before: float
     seconds: float
     open_until: float
+    calls_before: int
+    calls: int
 
     @property
     def in_flight(self) -> float:
@@ -71,6 +63,8 @@ class ModelHealth:
             began=now if before is None or first else before.began,
             seconds_before=report.call_seconds if before is None or first else before.seconds_before,
             seconds=report.call_seconds,
+            calls_before=report.calls if before is None or first else before.calls_before,
+            calls=report.calls,
             open_until=now + min(report.breaker_open_seconds, LONGEST_OPEN_SECONDS) if report.breaker_open_seconds > 0 else 0.0,
         )
         views.move_to_end(uid)
@@ -88,6 +82,16 @@ class ModelHealth:
         """Calls in flight per running task, the middle one of those that told; None when none has."""
         now = self._clock()
         told = [view.in_flight for view in self._views(namespace, model) if view.at >= now - REMEMBERED_SECONDS]
+        return median(told) if told else None
+
+    def requests(self, namespace: str, model: str) -> float | None:
+        """Calls a minute per running task, the middle one of those that have told for a while; None when none has."""
+        recent = self._clock() - REMEMBERED_SECONDS
+        told = [
+            60 * (view.calls - view.calls_before) / (view.at - view.began)
+            for view in self._views(namespace, model)
+            if view.at >= recent and view.at - view.began >= RATED_SECONDS
+        ]
         return median(told) if told else None
 
     def _views(self, namespace: str, model: str) -> list[_Seen]:

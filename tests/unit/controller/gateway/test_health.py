@@ -3,7 +3,14 @@
 import pytest
 
 from agenttask.api.gateway import ModelReport
-from agenttask.controller.gateway.health import FRESH_SECONDS, LONGEST_OPEN_SECONDS, REMEMBERED_ATTEMPTS, REMEMBERED_SECONDS, ModelHealth
+from agenttask.controller.gateway.health import (
+    FRESH_SECONDS,
+    LONGEST_OPEN_SECONDS,
+    RATED_SECONDS,
+    REMEMBERED_ATTEMPTS,
+    REMEMBERED_SECONDS,
+    ModelHealth,
+)
 
 
 class Clock:
@@ -102,3 +109,16 @@ def test_what_is_old_or_too_much_is_forgotten(health: ModelHealth, clock: Clock)
     assert health.load("n", "m") == 2.0
     (views,) = health._models.values()
     assert len(views) == REMEMBERED_ATTEMPTS
+
+
+def test_requests_a_minute_are_those_of_tasks_that_have_told_for_a_while(health: ModelHealth, clock: Clock) -> None:
+    for uid, before, after in (("a", 10, 15), ("b", 0, 20), ("c", 5, 5)):
+        health.take("n", uid, ModelReport(name="m", calls=before))
+        clock.now += RATED_SECONDS - 1
+        health.take("n", uid, ModelReport(name="m", calls=before))
+        assert health.requests("n", "m") is None or uid != "a"
+        clock.now += 31
+        health.take("n", uid, ModelReport(name="m", calls=after))
+    assert health.requests("n", "m") == 5.0
+    clock.now += REMEMBERED_SECONDS + 1
+    assert health.requests("n", "m") is None
