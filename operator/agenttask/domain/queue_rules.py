@@ -16,7 +16,5 @@ def check_queue(name: str) -> None:
         InvalidTask: with the field.
     """
     if not _DNS_LABEL.fullmatch(name):
-        problem = (
-            f"{quoted(name)} is no DNS label of at most 63 characters, so no task could name it; use letters, digits and dashes"
-        )
+        problem = f"{quoted(name)} is no DNS label of at most 63 characters, so no task could name it; use letters, digits and dashes"
         raise InvalidTask("metadata.name", problem)
