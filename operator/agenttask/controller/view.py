@@ -8,6 +8,7 @@ from agenttask.controller.pod_name import pod_name
 from agenttask.controller.turns import Turns
 from agenttask.controller.world import World
 from agenttask.domain import attempts, outcome
+from agenttask.domain.clocks import on_our_clock
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput
 
@@ -45,6 +46,7 @@ class View:
             # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost may be for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
+        pod = on_our_clock(pod, now) if pod is not None else None
         spec = task.spec
         waits = None
         if spec is not None and pod is not None and pod.started is None:

@@ -170,7 +170,7 @@ async def test_a_sweep_asks_for_metadata_of_every_namespace() -> None:
     asked: list[tuple[str, bool]] = []
 
     class Lister:
-        async def list(self, path: str, *, metadata_only: bool = False) -> Any:
+        async def list(self, path: str, *, field_selector: str | None = None, metadata_only: bool = False) -> Any:
             asked.append((path, metadata_only))
             yield b'{"items": null}'
 
