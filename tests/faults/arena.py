@@ -88,12 +88,13 @@ class Arena:
         await self._stack.enter_async_context(controller)
         await controller.ready()
 
-    async def create(self, name: str, script: Script | None = None, *, kind: str = "agenttasks", **spec: Any) -> Object:
+    async def create(self, name: str, script: Script | None = None, **spec: Any) -> Object:
         """Create a task, whose pods do what the script says."""
         if script is not None:
             self.scripts[name] = script
         body = {"metadata": {"name": name}, "spec": {"steps": [{"name": "say", "exec": {"command": ["true"]}}], **spec}}
-        return await self.api.create(path(kind, self.namespace), {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask"} | body)
+        whole = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask"} | body
+        return await self.api.create(path("agenttasks", self.namespace), whole)
 
     async def create_model(self, name: str) -> None:
         """Create an AgentModel."""
@@ -187,6 +188,7 @@ async def arena(
     folder = folder / namespace
     folder.mkdir()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.sleep, 0.2)  # TLS connections that were closed end in the loop
         api = await stack.enter_async_context(stage.api())
         watched = tuple(f"{namespace}-{number}" for number in range(others))
         for each in (namespace, *watched):

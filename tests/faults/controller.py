@@ -29,6 +29,8 @@ class ControllerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
+        self._begins = 0
+        """Where in the log its current life begins."""
         self.kills = self.restarts = self.starts = 0
 
     async def __aenter__(self) -> Self:
@@ -65,7 +67,7 @@ class ControllerProcess:
 
         async def decides() -> bool:
             assert self.restarts < 5, f"it does not stay alive: {self.log[-3000:]}"
-            return 0 < self.starts <= self.log.count(READY)
+            return self.starts > 0 and READY.encode() in self.log_file.read_bytes()[self._begins :]
 
         await eventually(decides, seconds, "the controller's view")
 
@@ -103,6 +105,7 @@ class ControllerProcess:
         while True:
             await self._wanted.wait()
             kills = self.kills
+            self._begins = self.log_file.stat().st_size
             with self.log_file.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,

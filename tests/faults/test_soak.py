@@ -70,3 +70,16 @@ async def test_random_faults(run: Open, number: int) -> None:
             killing.cancel()
         plan.clear()
         await here.judge(expected)
+
+
+if SOAK:
+
+    async def test_streams_that_fall_silent_are_opened_again(run: Open) -> None:
+        """F6: open connections that say nothing for ever, on all kinds: noticed after a minute and a half at the latest."""
+        async with run(start=False) as (here, _, plan):
+            for kind in ("agenttasks", "agentmodels", "pods"):
+                plan.add(watching(kind), streams.silent())
+            await here.run(here.controller)
+            await live(here, "succeed", "fail")
+            await here.judge(ends("succeed", "fail"), seconds=150)
+            assert here.controller.restarts == 0

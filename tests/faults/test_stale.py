@@ -42,13 +42,14 @@ async def test_a_controller_that_starts_in_the_past_makes_no_second_pod(run: Ope
 
 async def test_tasks_of_the_past_are_not_finished_twice(run: Open) -> None:
     """The list shows tasks as they were before they ended: what is final stays, and their pods are not made again."""
-    async with run() as (here, _, plan):
+    async with run() as (here, proxy, plan):
         await here.create("one")
         before = (await here.api.get(path("agenttasks", here.namespace)))["metadata"]["resourceVersion"]
         await here.recorder.until_phase("one", "Succeeded")
         await here.controller.stop()
         plan.add(listing("agenttasks"), time_travel(before), times=2)
         await here.controller.start()
+        await proxy.until(lambda seen: sum(one.method == "PATCH" for one in seen) == 2)
         await here.judge({"one": SUCCEEDED})
 
 
@@ -73,8 +74,9 @@ async def test_a_task_made_anew_under_its_name_in_mid_run_gets_its_own_pod_and_r
         await here.delete("twin", propagation="Orphan")
         await pod.end(said(1, "of the old one"))
         ended.set()
-        await here.create("twin", kind="agenttasks")
         here.scripts.pop("twin")
+        await here.recorder.until(lambda: here.recorder.task("twin") is None)
+        await here.create("twin")
         release.set()
         plan.clear()
         history = await here.judge({"twin": SUCCEEDED})
