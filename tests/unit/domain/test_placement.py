@@ -4,12 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agenttask.api.errors import DeviceUnavailable
 from agenttask.api.reasons import Reason
+from agenttask.api.report import shorten
 from agenttask.api.task import Gpu, Verdict
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
-from agenttask.domain.placement import Placement, place
+from agenttask.domain.device_size import too_small
+from agenttask.domain.placement import MAX_VERDICT, Placement, place
 
 GPU, CPU = DeviceClass(name="gpu", kind="cuda", resources={"nvidia.com/gpu": 1}), DeviceClass(name="cpu")
 INVENTORY = (Stock(class_=GPU, free=0, total=4), Stock(class_=CPU))
@@ -173,3 +177,31 @@ def test_the_strategy_is_told_of_the_wished_gpus():
     place(("gpu",), Answers(answer), INVENTORY, gpu=Gpu(count=1))
 
     assert told == [DeviceRequest(classes=("gpu",), gpu=Gpu(count=1))]
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+CHOICES = st.lists(st.builds(Choice, class_=NAMES, usable=st.booleans(), verdict=st.text(max_size=300)), max_size=6)
+KINDS = st.sampled_from(["cpu", "cuda", "remote"])
+MANY = st.tuples(*[st.builds(DeviceClass, name=st.just(name), kind=KINDS, gpu_memory=st.sampled_from([None, "5Gi"])) for name in "abcd"])
+
+
+@given(MANY, CHOICES, st.dictionaries(NAMES, st.text(max_size=300)), st.sampled_from([None, Gpu(memory="24Gi"), Gpu(count=2), Gpu()]))
+def test_whatever_a_strategy_says_a_class_that_is_out_is_not_chosen(
+    classes: tuple[DeviceClass, ...], answer: list[Choice], out: dict[str, str], gpu: Gpu | None
+):
+    stocks = [Stock(class_=one) for one in classes]
+    try:
+        found = place((), Answers(lambda _: answer), stocks, gpu=gpu, out=out)
+    except DeviceUnavailable:
+        assert not any(
+            choice.usable and too_small(dict(zip("abcd", classes, strict=True))[choice.class_], gpu) is None for choice in answer
+        )
+        return
+    verdicts = {one.class_: one.verdict for one in found.considered}
+    for one in classes:
+        if one.name in out and one.name in verdicts and too_small(one, gpu) is None:
+            assert verdicts[one.name] == shorten(out[one.name], MAX_VERDICT)
+    if found.chosen is not None:
+        assert found.chosen.name not in out
+        assert too_small(found.chosen, gpu) is None
+        assert any(choice.usable and choice.class_ == found.chosen.name for choice in answer)

@@ -15,7 +15,7 @@ from agenttask.api.task import AgentTaskStatus, DeviceStatus
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
 from agenttask.domain.lifecycle import MAX_MODELS
 from agenttask.domain.model_names import models_named
-from agenttask.domain.observation import Observation, Refused, SeenPod, SeenTask, Waits
+from agenttask.domain.observation import NextClass, Observation, Refused, SeenPod, SeenTask, Waits
 from agenttask.domain.placement import MAX_CONSIDERED, MAX_REASON, place
 from agenttask.domain.plan import plan
 
@@ -57,6 +57,9 @@ FULL = said(
 FAILED = said(done=True, error=ErrorReport(reason=Reason.STEP_FAILED, message="x" * 1024, step=63))
 
 CASES: dict[str, Observation] = {
+    "gives its class up": seen(
+        with_device(pod(unschedulable=LONG, unschedulable_since=CREATED - 100)), next_class=NextClass(class_="other")
+    ),
     "waits": seen(admission=Waits(reason=Reason.UNKNOWN_MODEL, message=LONG)),
     "refused": seen(admission=Refused(reason=Reason.INVALID_TASK, message=LONG)),
     "starting": seen(with_device(pod(unschedulable=LONG))),
