@@ -176,7 +176,7 @@ async def test_a_longer_one_is_only_named(place: Place) -> None:
     [
         pytest.param(MAX_RECORD_BYTES, "", id="checkpoint"),
         pytest.param(1, "a" * (MAX_RECORD_BYTES - 1), id="output"),
-        pytest.param(MAX_RECORD_BYTES // 2, "a \"line\"\n" * (MAX_RECORD_BYTES // 18), id="half and half"),
+        pytest.param(MAX_RECORD_BYTES // 2, 'a "line"\n' * (MAX_RECORD_BYTES // 18), id="half and half"),
         pytest.param(1, "<>&" * (75 * 1024), id="six bytes a character"),
     ],
 )

@@ -18,6 +18,9 @@ _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
     Reason.POD_REJECTED,
     Reason.IMAGE_ERROR,
     Reason.RUNNER_CRASHED,
+    Reason.BACKOFF_LIMIT_EXCEEDED,
+    Reason.INFRASTRUCTURE_LIMIT_EXCEEDED,
+    Reason.CANCELLED_BY_USER,
 }
 _TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
@@ -49,8 +52,9 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutp
     error = report.error if report is not None and report.done else None
     if done and error is None and not _killed(pod):
         if report is not None and report.output_stored and stored is None:
-            message = "the runner said that its output is stored, and no record has it"
-            return Outcome(reason=Reason.RUNNER_CRASHED, message=message, report=report)
+            return Outcome(
+                reason=Reason.RUNNER_CRASHED, message="the runner said that the output is stored, and no record has it", report=report
+            )
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
         return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)
