@@ -100,16 +100,16 @@ def test_a_task_can_wait_suspended_from_the_start(release: Namespace) -> None:
 
 
 def test_a_cancelled_task_ends_as_such_and_stays_so(release: Namespace) -> None:
-    release.apply(task("stopped", "sleep 600"))
-    running(release, "stopped")
+    release.apply(task("called-off", "sleep 600"))
+    running(release, "called-off")
 
-    release.kubectl("patch", "at", "stopped", "--type=merge", "-p", '{"spec":{"cancel":true}}')
-    status = release.ended("stopped")
+    release.kubectl("patch", "at", "called-off", "--type=merge", "-p", '{"spec":{"cancel":true}}')
+    status = release.ended("called-off")
 
     assert (status["phase"], status["reason"]) == ("Cancelled", "CancelledByUser")
-    release.kubectl("wait", "--for=condition=Failed", "at/stopped", "--timeout=10s")
+    release.kubectl("wait", "--for=condition=Failed", "at/called-off", "--timeout=10s")
     with pytest.raises(AssertionError, match="a cancelled task stays cancelled"):
-        release.kubectl("patch", "at", "stopped", "--type=merge", "-p", '{"spec":{"cancel":false}}')
+        release.kubectl("patch", "at", "called-off", "--type=merge", "-p", '{"spec":{"cancel":false}}')
 
 
 def test_a_finished_task_goes_with_its_pod_when_its_time_is_over(release: Namespace) -> None:

@@ -252,12 +252,12 @@ CASES = (
         message=r"latin\.txt.*UTF-8",
     ),
     Case(
-        name="output-over-4-kib",
+        name="output-over-900-kib",
         spec="""
-        steps: [{name: cli, exec: {command: [sh, -c, "head -c 5000 /dev/zero | tr '\\\\0' x"]}}]
+        steps: [{name: cli, exec: {command: [sh, -c, "head -c 950000 /dev/zero | tr '\\\\0' x"]}}]
         """,
         reason="OutputTooLarge",
-        message=r"5000",
+        message=r"950000",
     ),
     Case(
         name="out-of-memory",
@@ -386,7 +386,7 @@ def test_a_task_whose_model_comes_late_goes_on(release: Namespace) -> None:
 
 
 def test_a_pod_deleted_by_hand_is_a_lost_task(release: Namespace) -> None:
-    task = {"steps": [{"name": "a", "exec": {"command": ["sleep", "600"]}}]}
+    task = {"steps": [{"name": "a", "exec": {"command": ["sleep", "600"]}}], "retry": {"maxInfrastructureRestarts": 0}}
     release.apply({"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "robbed"}, "spec": task})
     release.until("robbed", lambda seen: seen.get("phase") == "Running", seconds=60)
     release.kubectl("delete", "pods", "-l", "agenttask.dev/task-name=robbed", "--wait=false")

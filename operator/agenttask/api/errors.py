@@ -16,6 +16,7 @@ AgentTaskError
     ├── ServiceUnavailable    the same of a host that a `fetch` or `git` step talks to
     ├── ModelUnavailable      refused connection, time-out, server error
     │   └── RateLimited       429
+    ├── NotHandedOver         the controller was away when the output was to be left with it
     └── NoTimeLeft            nothing new starts any more
         ├── SoftDeadlineReached  no time for another step
         └── Interrupted          the runner is stopping
@@ -142,6 +143,12 @@ class SoftDeadlineReached(NoTimeLeft):
     """The task's soft deadline passed before all steps were done."""
 
     reason = Reason.SOFT_DEADLINE_REACHED
+
+
+class NotHandedOver(RetryableError):
+    """A finished run could not leave its output with the controller, which was away: the attempt is lost with it."""
+
+    reason = Reason.LOST
 
 
 class Interrupted(NoTimeLeft):

@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from agenttask.api.constants import ENV_GATEWAY_TOKEN
 from agenttask.api.document import GatewayDocument
-from agenttask.api.errors import AgentTaskError, OutputTooLarge
+from agenttask.api.errors import AgentTaskError, NotHandedOver, OutputTooLarge
 from agenttask.api.gateway import MAX_RECORD_BYTES, MAX_REPORTED_MODELS, MAX_TOKEN_CHARACTERS, LiveReport, ModelReport, Share
 from agenttask.api.model import Limits
 from agenttask.api.report import MOST_COUNTED, Report, bounded
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
-from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, RecordTooLarge
+from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable, RecordTooLarge
 from agenttask.runner.gateway.exchange import place
 from agenttask.runner.gateway.live_reports import LiveReports
 from agenttask.runner.gateway.store import PACE, GatewayStore
@@ -107,6 +107,10 @@ class GatewayLink:
             return error
         except RecordTooLarge as error:
             return OutputTooLarge(f"the output has {size} bytes, at most {MAX_RECORD_BYTES} are kept of a task: {error}; {_REMEDY}")
+        except GatewayUnavailable as error:
+            return NotHandedOver(
+                f"the output has {size} bytes, more than the pod's own report holds, and the controller took none of it: {error}"
+            )
         except GatewayError as error:
             return OutputTooLarge(f"{too_large}; it could not be kept otherwise: {error}")
         return None

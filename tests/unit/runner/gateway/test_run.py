@@ -13,7 +13,7 @@ from tests.fakes.runner_plugins import Answering, FunctionKind, plugins
 
 from agenttask.api.checkpoint import decode
 from agenttask.api.document import GatewayDocument, TaskDocument
-from agenttask.api.errors import AgentTaskError, Interrupted, OutputTooLarge, StepFailed
+from agenttask.api.errors import AgentTaskError, Interrupted, NotHandedOver, OutputTooLarge, StepFailed
 from agenttask.api.gateway import MAX_RECORD_BYTES, RefusalReason, ReportAnswer, Share
 from agenttask.api.reasons import Reason
 from agenttask.api.report import decode as decode_report
@@ -160,7 +160,7 @@ async def test_the_checkpoint_makes_room_for_an_output(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("size", "act", "told"),
     [
-        pytest.param(5000, refusal(503), r"5000 bytes.*could not be kept otherwise: the gateway did not take PUT /v1/output", id="away"),
+        pytest.param(5000, refusal(503), r"5000 bytes.*took none of it: the gateway did not take PUT /v1/output", id="away"),
         pytest.param(5000, refusal(401, RefusalReason.UNAUTHORIZED, "expired"), "otherwise: status 401: expired", id="expired"),
         pytest.param(MAX_RECORD_BYTES + 1, None, f"{MAX_RECORD_BYTES + 1} bytes, at most {MAX_RECORD_BYTES} are kept", id="too-large"),
         pytest.param(5000, refusal(413, RefusalReason.TOO_LARGE, "the store is small"), "at most .* status 413: the store", id="no-room"),
@@ -174,10 +174,11 @@ async def test_an_output_that_cannot_be_kept_fails_the_task_with_the_cause(
         if act is not None:
             it.gateway.always["/v1/output"] = act
         outcome = await it.run(do("x", times=str(size)))
-        assert isinstance(outcome.error, OutputTooLarge)
+        kind, reason = (NotHandedOver, Reason.LOST) if "took none of it" in told else (OutputTooLarge, Reason.OUTPUT_TOO_LARGE)
+        assert isinstance(outcome.error, kind)
         report = it.report()
-        assert (outcome.output, report.output_stored, report.error.reason) == (None, False, Reason.OUTPUT_TOO_LARGE)
-        with pytest.raises(OutputTooLarge, match=told):
+        assert (outcome.output, report.output_stored, report.error.reason) == (None, False, reason)
+        with pytest.raises(kind, match=told):
             raise outcome.error
 
 
