@@ -20,7 +20,7 @@ from tests.faults.plan import Plan
 from tests.faults.proxy import FaultProxy
 
 SEED_VARIABLE: Final = "AGENTTASK_FAULTS_SEED"
-QUIET_SECONDS: Final = 1.5
+QUIET_SECONDS: Final = 0.8
 GONE_SECONDS: Final = 30.0
 Script = Callable[[FakePod], Awaitable[None]]
 
@@ -131,7 +131,7 @@ class Arena:
     async def judge(self, ends: Mapping[str, End], *, seconds: float = 60.0) -> History:
         """Wait for the end, keep still for a while, and hold what happened to the invariants."""
         await self.settled(ends, seconds=seconds)
-        await asyncio.sleep(0.5)  # an audit line may come a little after what it tells of
+        await asyncio.sleep(0.2)  # an audit line may come a little after what it tells of
         before = len(self.writes())
         await asyncio.sleep(QUIET_SECONDS)
         writes = self.writes()

@@ -82,4 +82,4 @@ async def test_a_task_made_anew_under_its_name_in_mid_run_gets_its_own_pod_and_r
         history = await here.judge({"twin": SUCCEEDED})
         assert here.recorder.task("twin")["metadata"]["uid"] != old["metadata"]["uid"]
         assert len(set(here.recorder.ever("twin"))) == 2
-        assert not any("of the old one" in str(one.sent) for one in history.ours)
+        assert not any("of the old one" in str(one.sent) for one in history.ours if one.code < 300)
