@@ -19,6 +19,7 @@ class Transition(NamedTuple):
 
 _PLAN = "tests/unit/lifecycle/test_plan.py"
 _ENDS = "tests/unit/lifecycle/test_attempts.py"
+_FALLS = "tests/unit/lifecycle/test_fallback.py"
 
 TRANSITIONS = (
     Transition(START, "Queued", "it waits for something for 2 s", f"{_PLAN}::test_a_missing_thing_is_told_after_two_seconds_and_not_again"),
@@ -44,6 +45,18 @@ TRANSITIONS = (
         f"{_ENDS}::test_a_failure_of_the_tasks_own_is_followed_by_another_attempt_after_a_pause",
     ),
     Transition("Starting", "Queued", "its pod was taken away", f"{_ENDS}::test_what_the_cluster_does_is_counted_apart"),
+    Transition(
+        "Starting",
+        "Queued",
+        "its device class has no room",
+        f"{_FALLS}::test_then_the_pod_is_deleted_and_its_end_counts_for_no_limit",
+    ),
+    Transition(
+        "Running",
+        "Queued",
+        "its device failed and there is another class",
+        f"{_FALLS}::test_a_device_that_failed_in_the_pod_sends_the_task_to_the_next_class_and_counts_nowhere",
+    ),
     Transition(
         "Running",
         "Suspended",
