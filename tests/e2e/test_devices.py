@@ -214,5 +214,6 @@ def test_volumes_labels_tolerations_and_accounts_are_in_the_pod(devices: Namespa
     assert (pod["metadata"]["annotations"]["example.com/why"], pod["spec"]["serviceAccountName"]) == ("a test", "agents")
     assert (refused["reason"], refused["message"]) == (
         "InvalidTask",
-        "spec.pod.serviceAccountName: tasks may not take the service account 'default'; the installation allows: agents (allowedServiceAccounts)",
+        "spec.pod.serviceAccountName: tasks may not take the service account 'default'; "
+        "the installation allows: agents (allowedServiceAccounts)",
     )
