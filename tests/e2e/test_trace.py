@@ -13,6 +13,7 @@ from tests.phoenix.install import python_of_phoenix
 from tests.phoenix.server import Phoenix
 
 pytestmark = pytest.mark.cluster
+CONTROLLERS = "app.kubernetes.io/component=controller"
 SPEC = {
     "steps": [
         {"name": "ask", "chat": {"model": "echo", "prompt": "a prompt that no span may hold"}},
@@ -72,3 +73,28 @@ def test_a_task_is_one_trace_from_its_creation_to_its_completion(traced: Namespa
     }
     assert status["output"].split("-")[1] == status["traceID"]
     assert not [span for span in spans if "no span may hold" in repr(span)]
+
+
+def test_a_task_whose_controllers_restart_is_one_trace_without_orphans(traced: Namespace, phoenix: Phoenix) -> None:
+    """Both replicas go while the task runs; who comes after them ends the trace that they began."""
+    steps = [{"name": "long", "exec": {"command": ["sh", "-c", "sleep 15; echo $TRACEPARENT"]}}]
+    body = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "restarted"}, "spec": {"steps": steps}}
+    traced.apply(body)
+    before = traced.until("restarted", lambda status: status.get("phase") == "Running", seconds=120)
+
+    traced.kubectl("delete", "pod", "-l", CONTROLLERS, "--force", "--grace-period=0")
+    status = traced.ended("restarted")
+    traced.kubectl("rollout", "status", "deployment/agenttask-agenttask-operator", "--timeout=180s")
+
+    assert (status["phase"], status["attempt"], status["podName"]) == ("Succeeded", 1, before["podName"]), status
+    assert before["traceID"] == status["traceID"] == status["output"].split("-")[1]
+    spans = phoenix.wait_for(status["traceID"], 5)
+    names = {span.span_id: span.name for span in spans}
+    assert len(names) == len(spans)
+    assert sorted((names.get(span.parent_id or "", "an orphan" if span.parent_id else "-"), span.name) for span in spans) == [
+        ("-", "RUN AgentTask"),
+        ("RUN AgentTask", "pod"),
+        ("RUN AgentTask", "queue"),
+        ("invoke_agent", "step exec"),
+        ("pod", "invoke_agent"),
+    ]
