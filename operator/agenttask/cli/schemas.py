@@ -20,6 +20,8 @@ from agenttask.domain.nearest import did_you_mean, listed
 _KEEPS_UNKNOWN = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _LIST_TYPE = "x-kubernetes-list-type"
+_END = r"\Z"
+"""In Python `$` also matches before a line's end, with which a block of YAML ends."""
 _MISSING = re.compile(r"'(.*)' is a required property")
 
 
@@ -62,12 +64,15 @@ def packaged_schemas() -> Schemas:
 
 
 def _plain(schema: Any) -> Any:
-    """The schema in the words of JSON Schema: a whole number that may be a string has a type of two."""
+    """The schema in the words of JSON Schema and of Python: a whole number that may be a string has a type of two, `$` is the very end."""
     if isinstance(schema, list):
         return [_plain(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     plain = {key: value if key == "default" else _plain(value) for key, value in schema.items()}
+    pattern = plain.get("pattern")
+    if isinstance(pattern, str) and pattern.endswith("$"):
+        plain["pattern"] = f"{pattern[:-1]}{_END}"
     return {"type": ["integer", "string"], **plain} if schema.get(_INT_OR_STRING) is True else plain
 
 
@@ -132,7 +137,7 @@ def _message(error: jsonschema.ValidationError) -> str:
         case "enum":
             return f"{shown} is none of {', '.join(map(str, bound))}"
         case "pattern":
-            return f"{shown} does not match {bound}"
+            return f"{shown} does not match {bound.replace(_END, '$')}"
         case "maxLength" | "minLength":
             return f"{shown} has {len(instance)} characters, {_bound(error)}"
         case "maxItems" | "minItems" | "maxProperties" | "minProperties":

@@ -66,6 +66,7 @@ def test_amounts_may_be_whole_numbers_and_times_templates(agenttask: Any, file: 
         pytest.param(task({"ouput": "x"}), "did you mean 'output'?", id="nearest field"),
         pytest.param(steps({"name": "a", "read": {"path": ["x"]}}), "spec.steps[0].read.path: unknown field 'path'", id="nested"),
         pytest.param(steps({"name": "a", "read": {}}), "spec.steps[0].read.paths: is missing", id="required"),
+        pytest.param(steps({"name": "a\n", "read": {"paths": ["x"]}}), "spec.steps[0].name: 'a\\n' does not match", id="end of line"),
         pytest.param(steps({"name": "A", "read": {"paths": ["x"]}}), "spec.steps[0].name: 'A' does not match", id="pattern"),
         pytest.param(task({"params": {"n": 3}}), "spec.params.n: 3 is no string", id="type"),
         pytest.param(task({"steps": []}), "spec.steps: has 0 entries, at least 1 is allowed", id="too few"),
@@ -197,7 +198,7 @@ def test_merge_keys_do_not_count_as_repeated(agenttask: Any, file: Write) -> Non
 
 
 def test_the_examples_of_the_schemas_are_those_of_the_crds() -> None:
-    assert list(packaged_schemas().kinds) == ["AgentModel", "AgentQueue", "AgentTask", "AgentTaskRecord"]
+    assert list(packaged_schemas().kinds) == ["AgentModel", "AgentQueue", "AgentTaskRecord", "AgentTask"]
 
 
 def test_installed_schemas_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
