@@ -7,7 +7,7 @@ where somebody may fit now, and only there is looked again. Whoever gets a turn 
 Nothing is given before `open`: a controller that starts anew first hears of every pod that lives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct, structs
@@ -121,6 +121,10 @@ class Dispatcher:
         self._forget(uid)
         if self._end(uid):
             self._decide()
+
+    def taken_classes(self, namespace: str, queue: str) -> Mapping[str, str]:
+        """The device classes that the queue has enough of, each with the sentence for the task."""
+        return room.taken_classes(Wish(namespace=namespace, queue=queue), self._held, self._queues.of(namespace))
 
     def queue_changed(self, namespace: str, queue: str) -> None:
         """A queue appeared, changed or went."""

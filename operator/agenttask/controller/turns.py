@@ -68,10 +68,10 @@ class Turns:
 
     def next_class(self, task: SeenTask, pod: SeenPod) -> NextClass | None:
         """Where the task would go now, were its pod's class given up."""
-        if not self._installation.feature_gates.device_fallback:
+        if task.spec is None or not self._installation.feature_gates.device_fallback:
             return None
-        world = self._world
-        return next_class(task, pod, gate=self._gate, models=world.models.of(task.namespace), inventory=world.inventory)
+        world, full = self._world, self._dispatcher.taken_classes(task.namespace, task.spec.queue)
+        return next_class(task, pod, gate=self._gate, models=world.models.of(task.namespace), inventory=world.inventory, full=full)
 
     def models_on(self, spec: AgentTaskSpec, namespace: str, class_: str) -> dict[str, AgentModelSpec]:
         """The models of a task's pod, as this device class has them."""

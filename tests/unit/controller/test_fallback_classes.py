@@ -50,7 +50,7 @@ def stuck(class_: str = "gpu", **fields: Any) -> SeenPod:
     return pod(**({"device": DeviceStatus(class_=class_), "unschedulable": NOBODY} | fields))
 
 
-def following(one: SeenPod, *tried: str, **fields: Any) -> NextClass | None:
+def following(one: SeenPod, *tried: str, full: Sequence[str] = (), **fields: Any) -> NextClass | None:
     status = AgentTaskStatus(device=DeviceStatus(tried=tuple(TriedClass(class_=name, attempt=1, verdict="no") for name in tried)))
     return next_class(
         task(status, **fields),
@@ -58,6 +58,7 @@ def following(one: SeenPod, *tried: str, **fields: Any) -> NextClass | None:
         gate=Gate(INSTALLATION, NAMES, {"auto": First()}),
         models={},
         inventory=Inventory(CLASSES, lambda: None),
+        full=dict.fromkeys(full, "the queue has enough"),
     )
 
 
@@ -68,6 +69,12 @@ def test_the_next_class_is_the_next_wish() -> None:
 
 def test_after_the_last_the_round_begins_anew() -> None:
     assert following(stuck("cpu"), "gpu", "mig") == NextClass(class_="gpu", anew=True)
+
+
+def test_what_the_queue_has_enough_of_is_no_next_class() -> None:
+    """With `devices: {cpu: 0}` a task that gave the GPU up would wait for a turn on the CPU that never comes."""
+    assert following(stuck("gpu"), full=["mig"]) == NextClass(class_="cpu")
+    assert following(stuck("gpu"), full=["mig", "cpu"]) is None
 
 
 def test_a_task_of_one_class_has_no_other() -> None:

@@ -131,3 +131,22 @@ async def test_a_queue_that_goes_leaves_what_runs_and_holds_what_waits() -> None
             server.kubelet.auto_run(success)
             server.put("agentqueues", queue("brief"))
             assert (await ended(server, "waits"))["phase"] == "Succeeded"
+
+
+async def test_a_class_that_the_queue_may_not_have_is_nothing_to_fall_back_to() -> None:
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("picky", devices={"cpu": 0}))
+        classes = "deviceClasses=[{name: big, cost: 2}, {name: small, cost: 1}, {name: cpu}]"
+        wishes = {"fallbackAfterSeconds": 1}
+        async with program(server, classes):
+            server.put("agenttasks", task("stays", queue="picky", device={"classes": ["big", "cpu"], **wishes}))
+            server.put("agenttasks", task("falls", queue="picky", device={"classes": ["big", "cpu", "small"], **wishes}))
+            await server.until(lambda: len(server.objects("pods")) == 2)
+            for pod in server.objects("pods"):
+                server.kubelet.unschedulable(pod["metadata"]["name"])
+            await server.until(lambda: status(server, "falls").get("endedAttempts") == 1)
+            await server.until(lambda: status(server, "falls").get("device", {}).get("class") == "small")
+            stays = status(server, "stays")
+
+    assert (stays["phase"], stays["reason"], stays["device"].get("tried")) == ("Starting", "Unschedulable", None)
