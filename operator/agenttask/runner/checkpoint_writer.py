@@ -96,10 +96,10 @@ class CheckpointWriter:
         await self.flush()
 
     async def shrink(self, limit: int) -> None:
-        """Save what there is within so many bytes, changed or not."""
+        """Save what there is within so many bytes, changed or not, and in the quiet time too: the store may have an earlier attempt's."""
         self._changes.append(lambda shelf: shelf.shrink(limit))
         self._unsaved = True
-        await self.flush()
+        await self._flush()
 
     async def succeeded(self) -> None:
         """The run is done; where its last checkpoint is of no use, none is saved any more, nor waited for."""

@@ -157,6 +157,18 @@ async def test_the_checkpoint_makes_room_for_an_output(tmp_path: Path, monkeypat
         assert len(it.gateway.checkpoint or b"") + size <= MAX_RECORD_BYTES
 
 
+async def test_an_attempt_that_takes_all_over_within_two_seconds_makes_room_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = MAX_RECORD_BYTES // 2
+    steps = (do("a", times=str(size), keep=["none"]), do("b", times="5000", **{"break": "1"}))
+    output = "{{ steps.s0.text }}{{ steps.s1.text }}"
+    async with cluster(tmp_path, monkeypatch, quiet=0.0) as it:
+        assert isinstance((await it.run(*steps, output=output)).error, Interrupted)
+        monkeypatch.setattr(GatewayLink, "pace", Pace(pause=0, quiet=60, gap=60, when_succeeded=False))
+        outcome = await it.run(*steps, attempt=2, output=output)
+        assert (outcome.error, it.gateway.output) == (None, "a" * size + "b" * 5000)
+        assert it.ran == ["a", "b", "b"]
+
+
 @pytest.mark.parametrize(
     ("size", "act", "told"),
     [
