@@ -35,8 +35,8 @@ class StepReport(Struct, frozen=True, array_like=True):
 
     index: Annotated[int, Meta(ge=0, lt=64)]
     code: StepCode
-    started_ms: Annotated[int, Meta(ge=0)] = 0
-    duration_ms: Annotated[int, Meta(ge=0)] = 0
+    started_ms: Annotated[int, Meta(ge=0, le=MOST_COUNTED)] = 0
+    duration_ms: Annotated[int, Meta(ge=0, le=MOST_COUNTED)] = 0
     message: Annotated[str, Meta(max_length=STEP_MESSAGE_CHARACTERS)] = ""
     tries: Annotated[int, Meta(ge=0, le=10**9)] = 0
     """With `retry` only; those of all items together."""

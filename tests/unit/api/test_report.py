@@ -118,6 +118,8 @@ def test_a_runner_before_items_is_read_by_this_one_and_reads_what_it_writes() ->
         pytest.param('00017\n{"u":[-1, 0, 0] }', ">= 0", id="negative usage"),
         pytest.param('00033\n{"s":[[0,"S",0,0,"",-1,9999999]]}', ">= 0", id="negative tries"),
         pytest.param('00032\n{"s":[[0,"S",0,0,"",1,9999999]]}', "<= 1000000", id="too many items"),
+        pytest.param('00416\n{"s":[[0,"S",' + "9" * 400 + "]]}", "<= 9007199254740992", id="a start that no clock has"),
+        pytest.param('00418\n{"s":[[0,"S",0,' + "9" * 400 + "]]}", "<= 9007199254740992", id="a step without end"),
     ],
 )
 def test_what_is_no_report_is_told(message: str, problem: str) -> None:

@@ -206,6 +206,7 @@ async def test_a_compressed_body_is_refused_unread(served: Served) -> None:
         pytest.param(b"[" * 100_000, id="deep"),
         pytest.param(b'{"steps": [[64, "S"]]}', id="step out of range"),
         pytest.param(b'{"steps": [[0, "X"]]}', id="unknown code"),
+        pytest.param(b'{"steps": [[0, "S", ' + b"9" * 400 + b"]]}", id="a time that no clock has"),
         pytest.param(b'{"usage": ["1"]}', id="number as text"),
         pytest.param(b'{"models": [{"name": "m", "callSeconds": 1e300}]}', id="too many seconds"),
         pytest.param(b'{"models": [{"name": "../m"}]}', id="no name of a model"),
