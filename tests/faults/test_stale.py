@@ -66,9 +66,10 @@ async def test_a_task_made_anew_under_its_name_in_mid_run_gets_its_own_pod_and_r
         await here.recorder.until_phase("twin", "Running")
         release = asyncio.Event()
         plan.add(watching(), bookmarks_only(release), times=None)
+        watches = sum(one.watch for one in proxy.seen)
         await here.controller.kill()
         await here.controller.ready()
-        await proxy.until(lambda seen: any(one.watch and one.plural == "pods" for one in seen[-12:]))
+        await proxy.until(lambda seen: {"agenttasks", "pods"} <= {one.plural for one in [each for each in seen if each.watch][watches:]})
         # The old pod's last words are a success that belongs to a task that is no more.
         pod = next(one for one in here.kubelet.pods.values() if one.task == "twin")
         await here.delete("twin", propagation="Orphan")
