@@ -27,6 +27,7 @@ from agenttask.controller.remote_models import models_on
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
+from agenttask.domain import fallback
 from agenttask.domain.observation import Admitted, Observation, SeenPod, SeenTask
 from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
 
@@ -120,11 +121,14 @@ class Reconciler:
         status = made.status
         body = status_patch(task, status) if status is not None else None
         if status is None or body is None:
+            self._pace.forget(task.uid)  # what was to be told is over, and others wait to tell
             return made.requeue_after
         if _only_tells(task.status, status):
             wait = self._pace.wait(task.uid, self._clock())
             if wait > 0:
                 return wait if made.requeue_after is None else min(wait, made.requeue_after)
+        else:
+            self._pace.forget(task.uid)
         if not await self._patch(task, seen.pod, status, body):
             return None
         if status.ended_attempts != task.status.ended_attempts:
@@ -182,7 +186,10 @@ class Reconciler:
 
 
 def _only_tells(old: AgentTaskStatus, new: AgentTaskStatus) -> bool:
-    """Whether a write would say only what a task waits for, or how far it is: nobody misses one that comes later."""
-    if new.ended_attempts != old.ended_attempts:
+    """Whether a write would say only what a task waits for, or how far it is: nobody misses one that comes later.
+
+    The task itself waits for the others: for its return from suspension, and for the note that a device class is given up.
+    """
+    if new.ended_attempts != old.ended_attempts or old.phase is Phase.SUSPENDED or fallback.tried(new) != fallback.tried(old):
         return False
     return new.phase in (Phase.QUEUED, Phase.STARTING) or (new.phase is Phase.RUNNING and old.phase is Phase.RUNNING)

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.reconciling import reconciler
 from tests.fakes.seen import CREATED, UID
 
+from agenttask.api.constants import ANNOTATION_DEVICE
 from agenttask.api.errors import PodRejected
 from agenttask.controller import attempt_pods
 from agenttask.controller.acceptance import PluginNames
@@ -19,12 +20,14 @@ from agenttask.controller.pod_name import pod_name
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
+from agenttask.controller.wire import Pod
 from agenttask.controller.world import World
+from agenttask.domain.device import DeviceClass
 from agenttask.domain.moment import render
 from agenttask.plugin.registry import load
 
 NAME = pod_name("a", UID, 1)
-INSTALLATION = Installation()
+INSTALLATION = Installation(device_classes=(DeviceClass(name="cpu"), DeviceClass(name="other")))
 
 
 class Writer:
@@ -54,7 +57,7 @@ class Writer:
         self._answer("DELETE", lambda: b"")
 
     async def patch_status(self, path: str, body: bytes) -> bytes:
-        status = msgspec.json.decode(body)["status"]
+        self.status = status = msgspec.json.decode(body)["status"]
         self.calls.append(("PATCH", (status.get("phase"), status.get("reason"))))
         return self._answer("PATCH", lambda: msgspec.json.encode(task(status, version="8")))
 
@@ -87,7 +90,7 @@ class Bench:
         names = PluginNames(
             step_kinds=frozenset({"read", "chat"}),
             threading=frozenset({"async"}),
-            llm_clients=frozenset(),
+            llm_clients=frozenset({"scripted"}),
             model_factories=frozenset(),
             device_strategies=frozenset({"auto"}),
         )
@@ -107,6 +110,13 @@ class Bench:
         read = read_task(body)
         assert read is not None
         self.world.tasks.put(read)
+
+    def see(self, *, unschedulable: str) -> None:
+        """The task's pod, on class cpu, finds no node."""
+        pod = msgspec.json.decode(foreign_pod(UID))
+        pod["metadata"]["annotations"] = {ANNOTATION_DEVICE: '{"class":"cpu"}'}
+        pod["status"] = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": unschedulable}]}
+        self.world.pods.on_change(None, msgspec.convert(pod, Pod))
 
     async def look(self, seconds: float | None = None) -> float | None:
         self.now = self.now if seconds is None else CREATED + seconds
@@ -220,6 +230,34 @@ async def test_waiting_is_written_in_turns() -> None:
     assert bench.writer.calls == []
     assert await bench.look(15) == pytest.approx(45)
     assert bench.writer.calls == [("PATCH", ("Queued", "UnknownModel"))]
+
+
+async def test_what_the_task_itself_waits_for_is_written_at_once() -> None:
+    """Behind ten thousand reasons a task would come back from suspension, or leave its device class, half an hour late."""
+    suspended = {"type": "Suspended", "status": "True", "reason": "Suspended", "lastTransitionTime": render(CREATED)}
+    resumed = Bench(task({"phase": "Suspended", "conditions": [suspended]}), per_second=0.001)
+    either = {"classes": ["cpu", "other"], "fallbackAfterSeconds": 10}
+    stuck = Bench(task({"phase": "Starting", "podName": NAME, "attempt": 1}, device=either), per_second=0.001)
+    stuck.see(unschedulable="no room")
+    for bench in (resumed, stuck):
+        bench.reconciler._pace.wait("another", CREATED)
+        await bench.look(50)
+
+    assert resumed.writer.calls[0] == ("PATCH", ("Queued", "Resumed"))
+    assert [method for method, _ in stuck.writer.calls] == ["PATCH"]
+    assert stuck.writer.status["device"]["tried"][0]["class"] == "cpu"
+
+
+async def test_a_turn_to_tell_is_given_back_when_there_is_nothing_to_tell_any_more() -> None:
+    bench = Bench(task(steps=[{"name": "s", "chat": {"model": "small", "prompt": "x"}}]), per_second=0.1)
+    bench.reconciler._pace.wait("another", CREATED + 3)
+    assert await bench.look(3) == pytest.approx(10)
+
+    bench.world.models.put({"metadata": {"namespace": "n", "name": "small"}, "spec": {"client": "scripted", "model": "m"}})
+    await bench.look(3.5)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST"]
+    assert bench.reconciler._pace.wait("a third", CREATED + 3.5) == pytest.approx(9.5)
 
 
 async def test_a_task_that_is_gone_is_forgotten() -> None:
