@@ -50,9 +50,9 @@ class Caches:
         del name
         return self.pods.get(uid)
 
-    def models(self, task: SeenTask) -> Mapping[str, AgentModelSpec]:
+    def models(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, AgentModelSpec]:
         """The models of every task."""
-        del task
+        del task, pod
         return self.used
 
 

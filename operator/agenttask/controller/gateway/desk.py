@@ -52,8 +52,8 @@ class View(Protocol):
         """Its pod of this name."""
         ...
 
-    def models(self, task: SeenTask) -> Mapping[str, AgentModelSpec]:
-        """The AgentModels that the task uses, fallbacks among them."""
+    def models(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, AgentModelSpec]:
+        """The AgentModels that its pod uses, fallbacks among them, as the pod's device class has them."""
         ...
 
 
@@ -133,7 +133,7 @@ class Desk:
     def report(self, claims: TokenClaims, told: LiveReport) -> ReportAnswer:
         """How far the attempt is; what it may ask of its models from now on."""
         task = self._still(claims)
-        used = self._view.models(task)
+        used = self._view.models(task, self._pod(claims))
         self._live.take(claims, told)
         for report in told.models:
             if report.name in used:
@@ -184,10 +184,13 @@ class Desk:
 
     def _still(self, claims: TokenClaims) -> SeenTask:
         task = self._view.task(claims.uid)
-        match standing(claims, task, self._view.pod(claims.uid, pod_name(claims.task, claims.uid, claims.attempt))):
+        match standing(claims, task, self._pod(claims)):
             case Standing.CURRENT if task is not None:
                 return task
             case Standing.UNKNOWN:
                 raise Unavailable("the attempt is newer than this replica's view of it", retry_after=_VIEW_CATCHES_UP)
             case _:
                 raise Fenced(f"attempt {claims.attempt} of {claims.namespace}/{claims.task} is over")
+
+    def _pod(self, claims: TokenClaims) -> SeenPod | None:
+        return self._view.pod(claims.uid, pod_name(claims.task, claims.uid, claims.attempt))

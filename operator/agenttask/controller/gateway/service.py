@@ -20,8 +20,10 @@ from agenttask.controller.gateway.listener import REFRESH_SECONDS, Doors, listen
 from agenttask.controller.gateway.records import Records, Writer
 from agenttask.controller.gateway.refusals import Unavailable
 from agenttask.controller.gateway.server import Gateway
+from agenttask.controller.installation import Installation
 from agenttask.controller.kube_errors import KubeError, NotFound
 from agenttask.controller.kube_paths import task_path
+from agenttask.controller.remote_models import models_on
 from agenttask.controller.settings import GatewaySettings
 from agenttask.controller.world import World
 from agenttask.domain.observation import SeenPod, SeenTask
@@ -42,13 +44,15 @@ class GatewayService:
         *,
         writer: Writer,
         world: World,
+        installation: Installation,
         wake: Callable[[str], None],
         leading: Callable[[], bool],
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._settings, self._leading, self._refresh_seconds = settings, leading, refresh_seconds
         self._identity = SecretIdentity(Path(settings.certificate_dir))
-        self.desk = Desk(view=_Caches(world, writer), records=Records(writer), wake=wake, identity=self._identity, url=settings.url)
+        caches = _Caches(world, writer, installation)
+        self.desk = Desk(view=caches, records=Records(writer), wake=wake, identity=self._identity, url=settings.url)
         self.port = asyncio.get_running_loop().create_future()
         """Known once it listens."""
 
@@ -82,8 +86,8 @@ _decode_head: Final = msgspec.json.Decoder(_TaskHead).decode
 class _Caches:
     """The caches as the desk asks for them."""
 
-    def __init__(self, world: World, writer: Writer) -> None:
-        self._world, self._writer = world, writer
+    def __init__(self, world: World, writer: Writer, installation: Installation) -> None:
+        self._world, self._writer, self._installation = world, writer, installation
 
     def task(self, uid: str) -> SeenTask | None:
         """The task, unless it is final or gone."""
@@ -107,6 +111,10 @@ class _Caches:
         """Its pod of this name."""
         return self._world.pods.get(uid, name)
 
-    def models(self, task: SeenTask) -> Mapping[str, AgentModelSpec]:
-        """The AgentModels that the task uses, fallbacks among them."""
-        return models_used(task.spec, self._world.models.of(task.namespace)) if task.spec is not None else {}
+    def models(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, AgentModelSpec]:
+        """The AgentModels that its pod uses, fallbacks among them, as the pod's device class has them."""
+        if task.spec is None:
+            return {}
+        seen = self._world.models.of(task.namespace)
+        class_ = pod.device.class_ if pod is not None and pod.device is not None else ""
+        return models_on(self._installation.device_class(class_), models_used(task.spec, seen), seen)

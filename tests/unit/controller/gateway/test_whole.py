@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.fakes.apiserver import FakeApiServer
-from tests.fakes.controller_program import ended, node, phase, program, status, task
+from tests.fakes.controller_program import asking, ended, model, node, phase, program, status, task
 from tests.fakes.gateway_desk import SecretFolder
 
 from agenttask.api import report as reports
@@ -63,9 +63,9 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
-async def running(server: FakeApiServer) -> Runner:
+async def running(server: FakeApiServer, body: dict[str, Any] | None = None) -> Runner:
     """The runner of the task's pod, which has been running for a while."""
-    server.put("agenttasks", task("a", steps=STEPS))
+    server.put("agenttasks", body or task("a", steps=STEPS))
     await server.until(lambda: server.objects("pods"), 20)
     (pod,) = server.objects("pods")
     began = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=30)
@@ -131,3 +131,12 @@ async def test_the_next_attempt_finds_the_checkpoint_and_the_first_is_fenced(ser
         second = Runner(pod)
         assert second.attempt == 2
         assert await second.ask("GET", CHECKPOINT_PATH) == (200, b"half of it")
+
+
+async def test_where_a_local_model_is_elsewhere_the_shares_are_those_of_that_one(server: FakeApiServer, flags: list[str]) -> None:
+    server.put("agentmodels", model("small", client="local", local={"package": "weights", "remoteModel": "large"}))
+    server.put("agentmodels", model("large", limits={"concurrentCalls": 4}))
+    async with program(server, *flags, "deviceClasses=[{name: cpu}, {name: far, kind: remote}]"):
+        runner = await running(server, asking("a", "small", device={"classes": ["far"]}))
+        answered, body = await runner.ask("POST", REPORT_PATH, b"{}")
+    assert (answered, json.loads(body)["limits"]) == (200, {"small": {"concurrentCalls": 4}})
