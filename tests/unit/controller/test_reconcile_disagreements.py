@@ -203,14 +203,16 @@ async def test_a_created_pod_that_the_watch_never_shows_is_asked_for_and_then_lo
     assert found.writer.status["reason"] == "BackingOff"
 
 
-RUNS = {"phase": "Running", "containerStatuses": [{"name": "runner", "state": {"running": {"startedAt": render(time.time() - 5)}}}]}
+def runs() -> dict[str, Any]:
+    """The status of a pod whose container started a moment ago."""
+    return {"phase": "Running", "containerStatuses": [{"name": "runner", "state": {"running": {"startedAt": render(time.time() - 5)}}}]}
 
 
 async def test_a_pod_that_left_the_watch_by_its_labels_lives_on_and_is_asked_for_again() -> None:
     """Its disappearance is no end: another attempt beside it would be a second one at work."""
-    found = bench(get=[pod(**RUNS), ABSENT], patch_status=[body(3, phase="Queued")])
+    found = bench(get=[pod(**runs()), ABSENT], patch_status=[body(3, phase="Queued")])
     put(found, phase="Running", reason="PodRunning", podName=NAME, attempt=1)
-    found.world.pods.on_change(see(found, **RUNS), None)
+    found.world.pods.on_change(see(found, **runs()), None)
 
     assert await found.reconciler.reconcile(UID) == EXPECTED_SECONDS
     assert found.writer.calls == ["get"]
@@ -222,9 +224,9 @@ async def test_a_pod_that_left_the_watch_by_its_labels_lives_on_and_is_asked_for
 
 
 async def test_a_pod_that_somebody_took_over_is_lost() -> None:
-    found = bench(get=[pod(owner="somebody else", **RUNS)], patch_status=[body(3, phase="Queued")])
+    found = bench(get=[pod(owner="somebody else", **runs())], patch_status=[body(3, phase="Queued")])
     put(found, phase="Running", reason="PodRunning", podName=NAME, attempt=1)
-    found.world.pods.on_change(see(found, **RUNS), msgspec.convert(pod(owner="", **RUNS), Pod))
+    found.world.pods.on_change(see(found, **runs()), msgspec.convert(pod(owner="", **runs()), Pod))
 
     await found.reconciler.reconcile(UID)
 
