@@ -79,7 +79,7 @@ def after(task: SeenTask, spec: AgentTaskSpec, seen: Observation, ended: Outcome
     count = 1 + (task.status.infrastructure_restarts if failure is Failure.INFRASTRUCTURE else task.status.failures)
     if count > limit and not falls:
         return Finish(end=_exhausted(end, failure, count, limit))
-    ran = deadlines.ran_seconds(seen.pod, now) if seen.pod is not None else 0
+    ran = deadlines.ran_seconds(task, seen.pod, now)
     if task.status.active_seconds + ran >= spec.active_deadline_seconds:
         message = f"{outcome.too_long(spec.active_deadline_seconds)}; the last attempt: {ended.reason}: {ended.message}"
         return Finish(end=AttemptEnd(reason=Reason.DEADLINE_EXCEEDED, message=message, outcome=ended, failure=failure))

@@ -59,8 +59,12 @@ def active_left(task: SeenTask, spec: AgentTaskSpec) -> int:
     return max(1, spec.active_deadline_seconds - task.status.active_seconds)
 
 
-def ran_seconds(pod: SeenPod, now: float) -> int:
-    """How long the container of an ended attempt ran, rounded up."""
+def ran_seconds(task: SeenTask, pod: SeenPod | None, now: float) -> int:
+    """How long an ended attempt ran, rounded up; of one whose pod went unseen, the longest that it can have run as far as status knows."""
+    if pod is None:
+        since = [one.last_transition_time for one in task.status.conditions if one.type == ConditionType.POD_READY and one.status == "True"]
+        began = moment.parse(since[0]) if since else None
+        return 0 if began is None else max(0, math.ceil(now - began))
     if pod.started is None:
         return 0
     end = pod.terminated.finished if pod.terminated is not None else None

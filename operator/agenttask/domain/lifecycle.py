@@ -176,7 +176,7 @@ def _after(task: SeenTask, status: AgentTaskStatus, seen: Observation, end: Atte
         device=end.device or fallback.settled(task, seen),
         failures=old.failures + (end.failure is not None and end.failure is not Failure.INFRASTRUCTURE),
         infrastructure_restarts=old.infrastructure_restarts + (end.failure is Failure.INFRASTRUCTURE),
-        active_seconds=old.active_seconds + (deadlines.ran_seconds(pod, now) if pod is not None else 0),
+        active_seconds=old.active_seconds + deadlines.ran_seconds(task, pod, now),
         steps=steps,
         progress=progress.progress_of(steps),
         usage=progress.add_usage(old.usage, progress.usage_of(report)),

@@ -152,6 +152,19 @@ def test_running_time_adds_up_and_ends_the_task() -> None:
     assert [action.why for action in stops.actions if isinstance(action, DeletePod)] == ["activeDeadlineSeconds"]
 
 
+def test_an_attempt_that_went_unseen_ran_as_long_as_it_can_have_run() -> None:
+    """A controller killed between the DELETE at the deadline and the status must not give the task its time anew."""
+    one = task(retry={"limit": 5})
+    runs = after(one, at(10, seen(running(2)), one))
+
+    early, late = at(60, seen(), runs).status, at(120, seen(), runs).status
+
+    assert early is not None
+    assert late is not None
+    assert (early.reason, early.active_seconds) == (Reason.BACKING_OFF, 50)
+    assert (late.phase, late.reason) == (Phase.FAILED, Reason.DEADLINE_EXCEEDED)
+
+
 def test_usage_of_all_attempts_adds_up() -> None:
     before = AgentTaskStatus(ended_attempts=1, usage=UsageStatus(calls=1, input_tokens=2, output_tokens=3, total_tokens=5, cost="0.15 USD"))
 
