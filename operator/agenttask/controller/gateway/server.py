@@ -6,7 +6,8 @@ Who asks is settled by the headers, before a byte of the body is taken; a body t
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -52,7 +53,7 @@ class Gateway:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._desk, self._leading, self._ready, self._body_seconds = desk, leading, ready, body_seconds
-        self._large = asyncio.Semaphore(LARGE_BODIES)
+        self._large = _Large(LARGE_BODIES)
 
     def application(self) -> web.Application:
         """What a listener serves."""
@@ -92,7 +93,7 @@ class Gateway:
         return web.Response(body=await self._desk.checkpoint(claims), content_type=_BYTES)
 
     async def _put_checkpoint(self, request: web.Request, claims: TokenClaims) -> web.Response:
-        async with _Turn(self._large):
+        async with self._large.turn(claims.uid):
             body = await self._body(request, MAX_RECORD_BYTES)
             if not body:
                 raise Malformed("an empty body is no checkpoint")
@@ -100,7 +101,7 @@ class Gateway:
         return web.Response(status=204)
 
     async def _put_output(self, request: web.Request, claims: TokenClaims) -> web.Response:
-        async with _Turn(self._large):
+        async with self._large.turn(claims.uid):
             body = await self._body(request, MAX_RECORD_BYTES)
             try:
                 text = body.decode()
@@ -142,21 +143,35 @@ class Gateway:
         return bytes(body)
 
 
-class _Turn:
-    """One of the places for large bodies, waited for only so long."""
+class _Large:
+    """The places for large bodies: a task has one at most, so that nobody holds all of them by sending slowly."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._sending: set[str] = set()
 
-    async def __aenter__(self) -> None:
+    @asynccontextmanager
+    async def turn(self, uid: str) -> AsyncIterator[None]:
+        """A place, waited for only so long.
+
+        Raises:
+            Busy: the task has one already, or none became free.
+        """
+        if uid in self._sending:
+            raise Busy("another large body of this task is under way", retry_after=_SOON)
+        self._sending.add(uid)
         try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise Busy("too many large bodies at once", retry_after=_SOON) from error
-
-    async def __aexit__(self, *_: object) -> None:
-        self._places.release()
+            try:
+                async with asyncio.timeout(_TURN_SECONDS):
+                    await self._places.acquire()
+            except TimeoutError as error:
+                raise Busy("too many large bodies at once", retry_after=_SOON) from error
+            try:
+                yield
+            finally:
+                self._places.release()
+        finally:
+            self._sending.remove(uid)
 
 
 def _refusal(status: int, reason: str, error: str, retry_after: float | None) -> web.Response:

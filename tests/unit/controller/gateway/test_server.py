@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -60,11 +61,11 @@ class Served:
         return status, told.reason, told.error
 
 
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
+@asynccontextmanager
+async def serving(*, body_seconds: float = 0.1) -> AsyncIterator[Served]:
     counter = Counter()
     found = Served(counter, "")
-    gateway = Gateway(counter.desk, leading=lambda: found.leading, ready=lambda: found.unready or None, body_seconds=0.1)
+    gateway = Gateway(counter.desk, leading=lambda: found.leading, ready=lambda: found.unready or None, body_seconds=body_seconds)
     runner = web.AppRunner(gateway.application(), access_log=None, auto_decompress=False, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -72,6 +73,12 @@ async def served() -> AsyncIterator[Served]:
     yield found
     await found.session.close()
     await runner.cleanup()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as found:
+        yield found
 
 
 async def test_a_checkpoint_goes_from_one_attempt_to_the_next(served: Served) -> None:
@@ -191,6 +198,22 @@ async def test_a_body_that_does_not_come_is_not_waited_for(served: Served) -> No
     status, reason, error = await served.refused("PUT", CHECKPOINT_PATH, stalling())
     assert (status, reason) == (400, "Malformed")
     assert "did not come within" in error
+
+
+async def test_a_task_that_sends_slowly_holds_one_place_at_most() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await go_on.wait()
+
+    async with serving(body_seconds=30) as served:
+        sending = asyncio.create_task(served.ask("PUT", CHECKPOINT_PATH, slow()))
+        await begun.wait()
+        assert (await served.refused("PUT", OUTPUT_PATH, b"more"))[:2] == (429, "Busy")
+        go_on.set()
+        assert (await sending, await served.ask("PUT", OUTPUT_PATH, b"more")) == ((204, b""), (204, b""))
 
 
 async def test_a_compressed_body_is_refused_unread(served: Served) -> None:
