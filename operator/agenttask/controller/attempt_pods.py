@@ -14,7 +14,7 @@ import msgspec
 from agenttask.api.errors import AgentTaskError
 from agenttask.api.reasons import Reason
 from agenttask.controller.installation import Installation
-from agenttask.controller.kube_errors import AlreadyExists, Forbidden, Invalid, NotFound
+from agenttask.controller.kube_errors import AlreadyExists, Forbidden, Invalid, NotFound, ServerError, Unreachable
 from agenttask.controller.kube_paths import pod_path, pods_path
 from agenttask.controller.pod import PodRequest, build
 from agenttask.controller.pod_cache import PodCache
@@ -45,15 +45,22 @@ class AttemptPods:
         self._clock, self._random = clock, random
         self._rejections: dict[str, tuple[Rejection, int]] = {}
         """Why a task's pod was refused, and how often in a row."""
+        self._unsure: set[str] = set()
+        """Tasks whose POST had no answer, or a failure for one: their pod may be there, and the watch may be late."""
 
     def rejection(self, uid: str) -> Rejection | None:
         """Why the last POST for a task was refused, if it was."""
         known = self._rejections.get(uid)
         return known[0] if known is not None else None
 
+    def unsure(self, uid: str) -> bool:
+        """Whether nobody knows if the last POST for a task made its pod; asking (`look_up`) tells."""
+        return uid in self._unsure
+
     def forget(self, uid: str) -> None:
         """The attempt is over, or the task is gone."""
         self._rejections.pop(uid, None)
+        self._unsure.discard(uid)
 
     async def create(self, request: PodRequest, name: str) -> None:
         """POST the pod; a refusal is remembered."""
@@ -73,6 +80,9 @@ class AttemptPods:
             rejection = rejection_of(error, failures=failures, now=self._clock(), random=self._random())
             self._rejections[task.uid] = (rejection, failures)
             logger.warning("%s: pod refused: %s", task, error.message)
+        except (ServerError, Unreachable):
+            self._unsure.add(task.uid)
+            raise
         else:
             self._pods.seed(_decode_pod(answer), self._clock())
             self._rejections.pop(task.uid, None)
@@ -83,7 +93,9 @@ class AttemptPods:
         found = await self.look_up(task, name)
         if found is None:
             raise taken  # it went just now; the watch will tell how it ended, so look again later
-        if owner_of(found) != task.uid:
+        if owner_of(found) == task.uid:
+            self._rejections.pop(task.uid, None)
+        else:
             message = f"a pod {name} exists and is not this task's; delete it and create the task anew"
             self._rejections[task.uid] = (Rejection(reason=Reason.POD_REJECTED, message=message), 1)
 
@@ -92,8 +104,10 @@ class AttemptPods:
         try:
             pod = _decode_pod(await self._writer.get(pod_path(task.namespace, name)))
         except NotFound:
+            self._unsure.discard(task.uid)
             self._pods.lose(task.uid, name)
             return None
+        self._unsure.discard(task.uid)
         if owner_of(pod) == task.uid:
             self._pods.seed(pod, self._clock())
         return pod

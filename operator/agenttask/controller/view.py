@@ -36,14 +36,14 @@ class View:
         """One look.
 
         Raises:
-            KubeError: a pod on record is not in the cache, or an output is stored, and the API server could not be asked for it.
+            KubeError: a pod that may be there is not in the cache, or an output is stored, and the API server could not be asked for it.
         """
         attempt = attempts.current(task)
         name = pod_name(task.metadata.name, task.uid, attempt)
         pod = self._world.pods.get(task.uid, name)
         on_record = bool(task.status.pod_name) and task.status.attempt == attempt
-        if (pod is None and on_record) or _left(pod) or self._world.pods.overdue(task.uid, name, now):
-            # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost may be for good: ask.
+        if (pod is None and (on_record or self._pods.unsure(task.uid))) or _left(pod) or self._world.pods.overdue(task.uid, name, now):
+            # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost or Cancelled are for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
         pod = on_our_clock(pod, now) if pod is not None else None

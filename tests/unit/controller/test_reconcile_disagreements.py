@@ -13,7 +13,7 @@ from agenttask.api.reasons import Phase
 from agenttask.controller.acceptance import names_of
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
-from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, ServerError, Unreachable
 from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.reconcile import Reconciler
@@ -120,6 +120,48 @@ def see(found: Bench, **status: Any) -> Pod:
 TAKEN = AlreadyExists(409, "AlreadyExists", "taken")
 ABSENT = NotFound(404, "NotFound", "absent")
 CHANGED = Conflict(409, "Conflict", "changed")
+
+
+@pytest.mark.parametrize("failure", [Unreachable("timed out"), ServerError(504, "Timeout", "late")], ids=["no answer", "a failure"])
+async def test_a_pod_that_may_have_been_made_is_asked_for_before_its_task_is_cancelled(failure: KubeError) -> None:
+    """The watch is late: a cancelled task is final, and nobody would stop its pod any more."""
+    found = bench(create=[failure], get=[pod()], delete=[b"{}"])
+    put(found)
+    with pytest.raises(type(failure)):
+        await found.reconciler.reconcile(UID)
+    cancelled = read_task(body(2) | {"spec": body()["spec"] | {"cancel": True}})
+    assert cancelled is not None
+    found.world.tasks.put(cancelled)
+
+    await found.reconciler.reconcile(UID)
+
+    assert found.writer.calls == ["create", "get", "delete"]
+
+
+async def test_a_pod_that_was_not_made_after_all_is_made() -> None:
+    found = bench(create=[Unreachable("reset"), pod()], get=[ABSENT])
+    put(found)
+    with pytest.raises(Unreachable):
+        await found.reconciler.reconcile(UID)
+
+    await found.reconciler.reconcile(UID)
+
+    assert found.writer.calls == ["create", "get", "create"]
+
+
+async def test_a_refusal_is_over_when_the_pod_turns_out_to_be_there() -> None:
+    """Else an attempt whose pod was lost unseen later would count as refused, and run again."""
+    found = bench(create=[Forbidden(403, "Forbidden", "exceeded quota"), TAKEN], get=[pod()], patch_status=[body(2)])
+    put(found)
+    await found.reconciler.reconcile(UID)
+    assert found.reconciler._pods.rejection(UID) is not None
+    found.now[0] += 5
+
+    await found.reconciler.reconcile(UID)
+
+    assert found.writer.calls == ["create", "create", "get", "patch_status"]
+    assert found.writer.status["reason"] == "PodStarting"
+    assert found.reconciler._pods.rejection(UID) is None
 
 
 async def test_a_task_that_is_gone_needs_nothing() -> None:
