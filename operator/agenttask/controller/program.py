@@ -70,7 +70,7 @@ class Controller:
         self._workers, self._clock = workers, clock
         self._sweeper = Sweeper(client, namespaces, world.tasks, world.models, queue.add)
         self._tasks: list[asyncio.Task[None]] = []
-        self._synced = self._driving = False
+        self._synced = self._stopping = False
         self.failed = asyncio.Event()
         self.ended = asyncio.Event()
 
@@ -105,7 +105,7 @@ class Controller:
 
     async def stop(self) -> None:
         """End everything, in seconds: what is under way is found again after a restart."""
-        self._driving = False
+        self._stopping = True
         self._queue.close()
         for task in self._tasks:
             task.cancel()
@@ -145,7 +145,6 @@ class Controller:
         await self._leadership.acquired.wait()
         self._queue.open()
         await self._line_up()
-        self._driving = True
         for uid in self._world.tasks:
             self._queue.add(uid)
         for name, run in self._duties.items():
@@ -194,12 +193,12 @@ class Controller:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._queue_closed(task):
+        if task.cancelled() or self._is_over(task):
             return
         logger.error("%s ended: %r", task.get_name(), task.exception())
         self.failed.set()
         self.ended.set()
 
-    def _queue_closed(self, task: asyncio.Task[None]) -> bool:
+    def _is_over(self, task: asyncio.Task[None]) -> bool:
         """Drivers end by themselves when we stop, and the nodes' late news are told once; a lead that is lost is a failure."""
-        return task.exception() is None and (task.get_name() == "nodes" or not self._driving)
+        return task.exception() is None and (task.get_name() == "nodes" or self._stopping)
