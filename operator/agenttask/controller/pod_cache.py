@@ -93,5 +93,7 @@ class PodCache:
             self._gone.pop(owner, None)
 
     def forget_task(self, owner: str) -> None:
-        """The task is final or gone."""
+        """The task is final or gone. A pod that no watch has shown may never be shown: it came and went while a watch was away."""
+        for name in [name for task, name in self._expected if task == owner]:
+            self.lose(owner, name)
         self._gone.pop(owner, None)

@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol
 
 from agenttask.controller.drivers import Reconcile, drive_many
 from agenttask.controller.kube import KubeClient
-from agenttask.controller.kube_errors import KubeError
+from agenttask.controller.namespaces import Namespaces
 from agenttask.controller.probes import STALE_SECONDS
 from agenttask.controller.reflector import Reflector
-from agenttask.controller.sweep import Sweeper, load_models, load_tasks
+from agenttask.controller.sweep import Sweeper
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.workqueue import WorkQueue
 from agenttask.controller.world import World
@@ -63,12 +63,13 @@ class Controller:
         workers: int,
         clock: Callable[[], float],
     ) -> None:
-        self._world, self._queue, self._reconcile, self._client = world, queue, reconcile, client
-        self._namespaces, self._reflectors, self._nodes = namespaces, reflectors, nodes
+        self._world, self._queue, self._reconcile = world, queue, reconcile
+        self._reflectors, self._nodes = reflectors, nodes
+        self._namespaces = Namespaces(client, namespaces, reflectors, world, queue.add, clock=clock)
         self._leadership, self._line_up = leadership, line_up
         self._background, self._duties = background, duties
         self._workers, self._clock = workers, clock
-        self._sweeper = Sweeper(client, namespaces, world.tasks, world.models, queue.add)
+        self._sweeper = Sweeper(client, self._namespaces.known, world.tasks, world.models, self._look_at)
         self._tasks: list[asyncio.Task[None]] = []
         self._synced = self._stopping = False
         self.failed = asyncio.Event()
@@ -76,13 +77,14 @@ class Controller:
 
     def task_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """Take the task in, or forget it, and have it looked at."""
-        uid = str(body.get("metadata", {}).get("uid", ""))
+        metadata = body.get("metadata", {})
+        uid = str(metadata.get("uid", ""))
         if kind == "DELETED":
             # Gone or final: either way there is nothing left to do. Its pod is the garbage collector's.
             self._world.tasks.drop(uid)
-            self._queue.add(uid)
+            self._look_at(uid)
             return
-        task = read_task(body)
+        task = read_task(body) if metadata.get("namespace") not in self._namespaces.held else None
         if task is not None and self._world.tasks.put(task):
             self._queue.add(uid)
 
@@ -94,10 +96,17 @@ class Controller:
         else:
             self._world.models.put(body)
 
+    def _look_at(self, uid: str) -> None:
+        """Have a task looked at; what a standby knows of one that is gone it forgets at once, for it takes no keys."""
+        if self._world.tasks.get(uid) is None:
+            self._world.pods.forget_task(uid)
+        self._queue.add(uid)
+
     async def start(self) -> None:
         """Start everything; decisions begin when the view is complete and this replica leads."""
         for reflector in (*self._reflectors, *([self._nodes] if self._nodes is not None else [])):
             self._spawn(reflector.run(), f"watch of {reflector.path}")
+        self._spawn(self._namespaces.run(), "namespaces")
         self._spawn(self._drive(), "drivers")
         for name, run in self._background.items():
             self._spawn(run(), name)
@@ -127,17 +136,22 @@ class Controller:
 
     def ready(self) -> str | None:
         """For /readyz."""
+        refused = self._namespaces.refusals()
         if not self._synced:
-            return "the first lists are not complete"
+            return "; ".join(["the first lists are not complete", *refused.values()])
+        if self._namespaces.all_of(refused):
+            return "; ".join(refused.values())
         now = self._clock()
-        stale = next((one.path for one in self._reflectors if now - one.last_event > STALE_SECONDS), None)
+        mirrors = (one for one in self._reflectors if not one.forbidden)
+        stale = next((one.path for one in mirrors if now - one.last_event > STALE_SECONDS), None)
         return f"the watch of {stale} has been silent for {STALE_SECONDS:.0f} s" if stale else self.alive()
 
+    def missing(self) -> str | None:
+        """What is forbidden in some of the namespaces: the others are served."""
+        return "; ".join(self._namespaces.refusals().values()) or None
+
     async def _drive(self) -> None:
-        await self._load("AgentModels", self._models_loaded)
-        await self._load("AgentTasks", self._tasks_loaded)
-        for reflector in self._reflectors:
-            await reflector.synced.wait()
+        await self._namespaces.workable()
         await self._wait_for_nodes()
         self._synced = True
         # A standby that is not ready to work must not take the lease from one that is.
@@ -151,24 +165,6 @@ class Controller:
             self._spawn(run(), name)
         logger.info("ready: %d unfinished tasks so far, %d drivers", len(self._world.tasks), self._workers)
         await drive_many(self._workers, self._queue, self._reconcile)
-
-    async def _models_loaded(self) -> None:
-        await load_models(self._client, self._namespaces, self._world.models)
-
-    async def _tasks_loaded(self) -> None:
-        await load_tasks(self._client, self._namespaces, self._world.tasks, self._queue.add)
-
-    async def _load(self, what: str, load: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        delay = 1.0
-        while True:
-            try:
-                await load()
-            except KubeError as error:
-                logger.warning("cannot list %s yet: %s; again in %.0f s", what, error, delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 30.0)
-            else:
-                return
 
     async def _wait_for_nodes(self) -> None:
         """The inventory is known once nodes are listed, and unknown where they are forbidden or switched off."""
@@ -200,5 +196,5 @@ class Controller:
         self.ended.set()
 
     def _is_over(self, task: asyncio.Task[None]) -> bool:
-        """Drivers end by themselves when we stop, and the nodes' late news are told once; a lead that is lost is a failure."""
+        """Drivers end by themselves when we stop, first lists and the nodes' late news once they are known; a lead that is lost is a failure."""
         return task.exception() is None and (task.get_name() == "nodes" or self._stopping)

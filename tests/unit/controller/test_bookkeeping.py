@@ -138,6 +138,21 @@ def test_a_pod_that_never_came_is_gone() -> None:
     assert found.gone
 
 
+def test_a_pod_that_no_watch_ever_shows_holds_no_device_when_its_task_is_gone() -> None:
+    """It came and went while a watch was away: nobody would tell of its end."""
+    inventory = Inventory([GPU], lambda: None)
+    inventory.learn_nodes(known=True)
+    inventory.on_node(None, gpu_node())
+    pods = PodCache(inventory=inventory, is_open=lambda _: True, wake=lambda _: None)
+    pods.seed(pod(gpu=True), CREATED)
+    assert inventory.stock()[0].free == 0
+
+    pods.forget_task(UID)
+
+    assert inventory.stock()[0].free == 1
+    assert not pods.unseen(UID, "a-1")
+
+
 def test_the_last_words_of_a_deleted_pod_stay_until_its_task_is_final() -> None:
     pods, _ = cache()
     pods.on_change(None, pod(phase="Running"))
