@@ -54,7 +54,7 @@ def test_the_pages_tell_type_default_and_meaning(generate: ModuleType) -> None:
     task, values = generate.kind_page("AgentTask", "agenttasks"), generate.values_page()
     assert "| `steps[].chat.maxTokens` | integer, 1 to 1048576 | `512` | The most tokens that the answer may have. |" in task
     assert "| `steps[].name` | text, at most 63 | required |" in task
-    assert "| `steps` | steps cannot be changed after creation; delete the task and create it anew |" not in task
-    assert "| `spec.steps` | steps cannot be changed after creation; delete the task and create it anew |" in task
+    assert "| `steps` | step names must be unique |" not in task
+    assert "| `spec.steps` | step names must be unique |" in task
     assert "| `rbac.scope` | `namespaced` \\| `cluster` | `namespaced` |" in values
     assert '| `images.controller.tag` | text | `""` |' in values

@@ -10,7 +10,10 @@ from tests.unit.crds.schema_walk import load, nodes, schema
 
 pytestmark = pytest.mark.cluster
 
-FINAL = "phase is final once it is Succeeded or Failed"
+FINAL = "phase is final once it is Succeeded, Failed or Cancelled"
+CANCELLED = "a cancelled task stays cancelled"
+ONLY = "only priority, suspend and cancel can be changed after creation; delete the task and create it anew"
+"""What the rule says of itself; the server says which field it was."""
 FULL = {
     "params": {"file": "README.md"},
     "inputs": [{"name": "repo", "configMap": {"name": "repo"}}],
@@ -23,6 +26,10 @@ FULL = {
     "pendingDeadlineSeconds": 60,
     "softDeadlineSeconds": 50,
     "activeDeadlineSeconds": 60,
+    "queue": "nightly",
+    "managedBy": "agenttask.dev/controller",
+    "retry": {"limit": 1},
+    "ttlSecondsAfterFinished": 60,
 }
 """Every field of the spec, none at its default."""
 CHANGES = {
@@ -37,6 +44,10 @@ CHANGES = {
     "pendingDeadlineSeconds": 1,
     "softDeadlineSeconds": 1,
     "activeDeadlineSeconds": 61,
+    "queue": "daily",
+    "managedBy": "example.com/other",
+    "retry": {"limit": 2},
+    "ttlSecondsAfterFinished": 61,
 }
 
 
@@ -76,7 +87,7 @@ def test_the_same_spec_again_is_no_change(kubectl: Kubectl) -> None:
 
 
 def _refusal(field: str) -> str:
-    return f"spec.{field}: Invalid value: {field} cannot be changed after creation; delete the task and create it anew"
+    return f"spec: Invalid value: {field} cannot be changed after creation; delete the task and create it anew"
 
 
 def _replace(kubectl: Kubectl, document: dict[str, Any]) -> str:
@@ -105,6 +116,34 @@ def _replace(kubectl: Kubectl, document: dict[str, Any]) -> str:
 def test_a_change_deep_in_the_steps_is_seen(kubectl: Kubectl, first: list[Any], second: list[Any]) -> None:
     kubectl.must("create", "-f", "-", stdin=steps(*first))
     assert _refusal("steps") in _replace(kubectl, steps(*second))
+
+
+def test_priority_and_suspend_may_change_and_cancel_once(kubectl: Kubectl) -> None:
+    kubectl.must("create", "-f", "-", stdin=task(**FULL))
+    for change in ({"priority": 5}, {"suspend": True}, {"priority": 6, "suspend": False}, {"cancel": True}):
+        assert _spec(kubectl, change) == ""
+    for change in ({"cancel": False}, {"cancel": None}):
+        assert f"spec.cancel: Invalid value: false: {CANCELLED}" in _spec(kubectl, change)
+
+
+@pytest.mark.parametrize("status", [None, {"phase": "Running"}], ids=["no status", "a status"])
+def test_no_write_of_the_spec_can_pass_for_one_of_the_status(kubectl: Kubectl, status: dict[str, Any] | None) -> None:
+    """The rule steps aside for writes of the status; the server takes a status at its own address only."""
+    kubectl.must("create", "-f", "-", stdin=task(**FULL))
+    if status is not None:
+        assert _status(kubectl, status) == ""
+    both = task(**FULL | {"output": "other"}) | {"status": {"phase": "Queued"}}
+    patch = json.dumps({"spec": both["spec"], "status": both["status"]})
+    assert _refusal("output") in _replace(kubectl, both)
+    assert _refusal("output") in kubectl("patch", "at", "case", "--type=merge", "-p", patch).stderr
+    assert _refusal("output") in kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=both).stderr
+    assert kubectl("patch", "at", "case", "--subresource=status", "--type=merge", "-p", patch).stderr == ""
+    assert json.loads(kubectl.must("get", "at", "case", "-o", "json"))["spec"]["output"] == FULL["output"]
+
+
+def _spec(kubectl: Kubectl, change: dict[str, Any]) -> str:
+    """What the server says to a patch of the spec; empty when it takes it."""
+    return kubectl("patch", "at", "case", "--type=merge", "-p", json.dumps({"spec": change})).stderr
 
 
 def test_labels_may_change_and_so_may_a_model(kubectl: Kubectl) -> None:
@@ -143,6 +182,5 @@ def test_every_rule_of_the_crds_is_refused_once_here() -> None:
         for _, node in nodes(schema(load(plural)))
         for rule in node.get("x-kubernetes-validations", [])
     }
-    tried = {case.values[2] for case in REFUSED} | {FINAL}
-    tried |= {f"{field} cannot be changed after creation; delete the task and create it anew" for field in CHANGES}
+    tried = {case.values[2] for case in REFUSED} | {FINAL, CANCELLED, ONLY}
     assert rules <= tried

@@ -81,8 +81,8 @@ def test_columns_of_a_task(kubectl: Kubectl) -> None:
     assert head.split() == ["NAME", "PHASE", "REASON", "PROGRESS", "DEVICE", "ATTEMPT", "AGE"]
     assert row.split()[:6] == ["seen", "Running", "PodRunning", "0/1", "cpu", "1"]
     head, row = kubectl.must("get", "at", "-o", "wide").splitlines()
-    assert head.split()[7:] == ["MODELS", "TOKENS", "COST", "NODE", "TRACE"]
-    assert row.split()[7:] == ["small", "42", "0.0123", "USD", "node-1", STATUS["traceID"]]
+    assert head.split()[7:] == ["QUEUE", "PRIORITY", "MODELS", "TOKENS", "COST", "NODE", "TRACE"]
+    assert row.split()[7:] == ["default", "0", "small", "42", "0.0123", "USD", "node-1", STATUS["traceID"]]
 
 
 def test_columns_of_a_model(kubectl: Kubectl) -> None:
@@ -115,9 +115,18 @@ def test_the_server_fills_in_the_defaults(kubectl: Kubectl) -> None:
     made = json.loads(kubectl.must("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=TASK))["spec"]
     assert made == {
         "steps": [{"name": "ask", "parallelism": 1, "chat": {"model": "small", "prompt": "hi", "maxTokens": 512}}],
+        "queue": "default",
+        "priority": 0,
+        "suspend": False,
+        "cancel": False,
         "workspace": {"sizeLimit": "1Gi"},
-        "device": {"strategy": "auto"},
-        "execution": {"threading": "async", "maxConcurrentSteps": 10},
+        "device": {"strategy": "auto", "fallbackAfterSeconds": 60},
+        "execution": {"threading": "async", "maxConcurrentSteps": 10, "atMostOnce": False},
+        "retry": {
+            "maxInfrastructureRestarts": 10,
+            "limit": 0,
+            "backoff": {"initialSeconds": 5, "factor": 2, "maxSeconds": 300},
+        },
         "pendingDeadlineSeconds": 3600,
         "activeDeadlineSeconds": 3600,
     }
@@ -164,7 +173,13 @@ def test_the_largest_task_that_the_store_holds_passes_every_rule(kubectl: Kubect
     kubectl.must("create", "-f", "-", stdin=largest)
     kubectl.must("label", "at", largest["metadata"]["name"], "seen=yes")
     _set_status(kubectl, largest["metadata"]["name"], {"phase": "Succeeded", "output": "o" * 16384})
-    again = kubectl("replace", "--dry-run=server", "-f", "-", stdin=_task(largest["metadata"]["name"]))
+    again = kubectl(
+        "replace",
+        "--dry-run=server",
+        "-f",
+        "-",
+        stdin=_task(largest["metadata"]["name"], steps=steps[:1], inputs=inputs, params=params, output="o" * 16384),
+    )
     assert "steps cannot be changed after creation" in again.stderr
 
 
