@@ -25,6 +25,7 @@
   "defaultDeviceClasses" .Values.defaultDeviceClasses
   "taskDefaults" .Values.taskDefaults
   "secretGlobs" .Values.secretGlobs
+  "reservedSecrets" (list (include "agenttask.gatewaySecret" .))
   "allowedTolerations" .Values.allowedTolerations
   "allowedPriorityClasses" .Values.allowedPriorityClasses
   "allowedRuntimeClasses" .Values.allowedRuntimeClasses

@@ -25,6 +25,11 @@
 {{- include "agenttask.fullname" . }}-gateway
 {{- end -}}
 
+{{/* The Secret that the gateway reads. */}}
+{{- define "agenttask.gatewaySecret" -}}
+{{- default (include "agenttask.gatewayName" .) .Values.gateway.existingSecret -}}
+{{- end -}}
+
 {{/* The name in the certificate, and in the URL that pods are told. */}}
 {{- define "agenttask.gatewayHost" -}}
 {{- printf "%s.%s.svc" (include "agenttask.gatewayName" .) .Release.Namespace -}}

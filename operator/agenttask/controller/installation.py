@@ -102,6 +102,8 @@ class Installation(Section, frozen=True, kw_only=True):
     task_defaults: TaskDefaults = TaskDefaults()
     secret_globs: tuple[Name, ...] = ()
     """Globs of the Secrets that a task may name, those to pull its image with too."""
+    reserved_secrets: tuple[Name, ...] = ()
+    """Secrets that no task may name, whatever the globs say: with the gateway's it could sign the tokens of all."""
     allowed_tolerations: tuple[Toleration, ...] = ()
     allowed_priority_classes: tuple[Name, ...] = ()
     allowed_runtime_classes: tuple[Name, ...] = ()
@@ -137,4 +139,4 @@ class Installation(Section, frozen=True, kw_only=True):
 
     def may_name_secret(self, name: str) -> bool:
         """Whether a task may name this Secret."""
-        return any(fnmatchcase(name, glob) for glob in self.secret_globs)
+        return name not in self.reserved_secrets and any(fnmatchcase(name, glob) for glob in self.secret_globs)

@@ -38,6 +38,8 @@ def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(
     )
     defaults = Settings()
     assert settings.namespaces == ("ns",)
+    (secret,) = (each for each in render() if each["kind"] == "Secret")
+    assert settings.reserved_secrets == (secret["metadata"]["name"],)
     for name in (
         "default_device_classes",
         "task_defaults",
@@ -84,6 +86,7 @@ def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
     assert settings.allowed_priority_classes == ("low",)
     assert (settings.allowed_runtime_classes, settings.allowed_service_accounts) == (("gvisor",), ("agents",))
     assert settings.default_device_classes == ("cpu", "remote")
+    assert settings.reserved_secrets == ("agents-gateway",)
     assert (settings.secret_globs, settings.credential_images) == (("agents-*",), ("registry.example.com/*",))
     assert settings.allowed_hosts == ("api.example.com", "*.example.org", "git.example.com:8443")
     assert settings.hub_downloads is True

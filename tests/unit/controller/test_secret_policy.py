@@ -46,6 +46,12 @@ def test_a_secret_within_a_glob_is_allowed(globs: tuple[str, ...], secret: str) 
     assert refusal(spec(steps=naming(secret)), Installation(secret_globs=globs), NAMES) is None
 
 
+@pytest.mark.parametrize("glob", ["*", "gateway"])
+def test_a_reserved_secret_is_in_no_glob(glob: str) -> None:
+    installation = Installation(secret_globs=(glob,), reserved_secrets=("gateway",))
+    assert refusal(spec(steps=naming("gateway")), installation, NAMES) is not None
+
+
 def test_one_secret_of_many_is_enough_for_a_refusal() -> None:
     refused = refusal(spec(steps=naming("agents-1", "key")), Installation(secret_globs=("agents-*",)), NAMES)
 
