@@ -14,8 +14,26 @@ from agenttask.api.errors import InvalidTask
 from agenttask.api.task import PodOptions, PodVolume
 from agenttask.domain.nearest import quoted
 
-RESERVED_DOMAINS: Final = (GROUP, "kubernetes.io", "k8s.io", "x-k8s.io", "cncf.io", "istio.io", "linkerd.io", "openshift.io")
-"""With all that is below them; `x-k8s.io` is Kueue's, `k8s.v1.cni.cncf.io` attaches networks."""
+RESERVED_DOMAINS: Final = (
+    GROUP,
+    "kubernetes.io",
+    "k8s.io",
+    "x-k8s.io",
+    "cncf.io",
+    "istio.io",
+    "linkerd.io",
+    "openshift.io",
+    "amazonaws.com",
+    "azure.workload.identity",
+    "hashicorp.com",
+    "opentelemetry.io",
+    "dapr.io",
+    "nri.io",
+    "noderesource.dev",
+)
+"""With all that is below them. `x-k8s.io` is Kueue's, `k8s.v1.cni.cncf.io` attaches networks, `iam.amazonaws.com` and
+`azure.workload.identity` give a cloud's rights, `hashicorp.com`, `opentelemetry.io` and `dapr.io` put containers and variables into
+the pod, `nri.io` and `noderesource.dev` devices."""
 MAX_ANNOTATION_BYTES: Final = 32 * 1024
 """All of a task's own: a pod has 256 KiB, and the task document may take 200."""
 VOLUME_ROOTS: Final = ("/data", "/srv", "/mnt")
@@ -46,9 +64,15 @@ def check_pod(pod: PodOptions, field: str = "spec.pod") -> None:
 
 
 def reserved(key: str) -> bool:
-    """Whether a label or annotation is Kubernetes', ours, or of a program that acts on pods."""
+    """Whether a label or annotation is Kubernetes', ours, or of a program that acts on pods.
+
+    Container runtimes read dotted names without a domain: `io.kubernetes.cri-o.Devices`, `io.katacontainers.config.hypervisor.path`,
+    `dev.gvisor.flag.network`.
+    """
     domain, slash, _ = key.partition("/")
-    return bool(slash) and any(domain == one or domain.endswith(f".{one}") for one in RESERVED_DOMAINS)
+    if not slash:
+        return "." in key
+    return any(domain == one or domain.endswith(f".{one}") for one in RESERVED_DOMAINS)
 
 
 def volume_place(path: str) -> str | None:

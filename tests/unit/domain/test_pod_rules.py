@@ -92,10 +92,22 @@ def test_domains_of_others_are_not_a_tasks_to_write(domain: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["kueue.x-k8s.io/queue-name", "k8s.v1.cni.cncf.io/networks", "container.apparmor.security.beta.kubernetes.io/a"]
+    "key",
+    [
+        "kueue.x-k8s.io/queue-name",
+        "k8s.v1.cni.cncf.io/networks",
+        "container.apparmor.security.beta.kubernetes.io/a",
+        "iam.amazonaws.com/role",
+        "instrumentation.opentelemetry.io/inject-python",
+        "devices.noderesource.dev/container.runner",
+        "io.kubernetes.cri-o.Devices",
+        "io.katacontainers.config.hypervisor.path",
+        "dev.gvisor.flag.network",
+    ],
 )
 def test_well_known_keys_are_among_them(key: str) -> None:
     assert reserved(key)
+    assert "is not a task's to set" in problem(annotations={key: "v"})
 
 
 @pytest.mark.parametrize("key", ["team", "example.com/team", "notkubernetes.io/x", "my-k8s.io/x", "kubernetes.io.example.com/x"])
