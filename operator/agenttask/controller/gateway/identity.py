@@ -89,7 +89,7 @@ class SecretIdentity:
 
     def _check(self, ca: str) -> None:
         try:
-            ssl.create_default_context(cadata=ca)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca)
         except (ssl.SSLError, ValueError) as error:
             raise BadIdentity(f"{self._folder / CA} is no PEM certificate: {error}") from error
 

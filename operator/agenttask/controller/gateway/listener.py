@@ -23,6 +23,8 @@ CONNECTIONS_PER_ADDRESS: Final = 16
 REFRESH_SECONDS: Final = 10.0
 LINGERING_SECONDS: Final = 2.0
 """What a refused body still sends is read away for so long, so that the refusal is seen and no reset."""
+CLOSING_SECONDS: Final = 0.5
+"""A request that is under way when the replica stops: a write ends in it, and the lease waits for no body that comes slowly."""
 
 
 class Doors:
@@ -110,7 +112,9 @@ async def listen(
     refresh: float = REFRESH_SECONDS,
 ) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port. A new certificate is taken up within `refresh` seconds."""
-    runner = web.AppRunner(application, access_log=None, auto_decompress=False, lingering_time=LINGERING_SECONDS)
+    runner = web.AppRunner(
+        application, access_log=None, auto_decompress=False, lingering_time=LINGERING_SECONDS, shutdown_timeout=CLOSING_SECONDS
+    )
     await runner.setup()
     server = runner.server
     if server is None:

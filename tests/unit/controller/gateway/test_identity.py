@@ -36,6 +36,7 @@ def test_what_is_missing_is_named(secret: SecretFolder, name: str) -> None:
         pytest.param("tls.crt", b"no PEM", "no pair", id="certificate"),
         pytest.param("tls.key", trustme.CA().private_key_pem.bytes(), "no pair", id="another key"),
         pytest.param("ca.crt", b"no PEM", "no PEM certificate", id="CA"),
+        pytest.param("ca.crt", b"", "no PEM certificate", id="empty CA"),
         pytest.param("ca.crt", b"\xff", "needs tls.crt", id="CA that is no text"),
         pytest.param("token.key", b"short", "at least 32 random characters", id="short key"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from tests.fakes.gateway_desk import HOST, SecretFolder
 
+from agenttask.controller.gateway import listener
 from agenttask.controller.gateway.identity import SecretIdentity
 from agenttask.controller.gateway.listener import Doors, listen
 
@@ -20,10 +21,16 @@ async def hello(_: web.Request) -> web.Response:
     return response
 
 
+async def never(_: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 @asynccontextmanager
 async def listening(folder: Path, doors: Doors | None = None, refresh: float = 3600) -> AsyncIterator[tuple[int, SecretFolder]]:
     application = web.Application()
     application.router.add_get("/", hello)
+    application.router.add_get("/never", never)
     secret = SecretFolder(folder)
     async with listen(application, SecretIdentity(folder), port=0, doors=doors or Doors(), host="127.0.0.1", refresh=refresh) as port:
         yield port, secret
@@ -117,3 +124,15 @@ async def test_so_many_connections_and_no_more(tmp_path: Path, doors: Doors) -> 
             writer.close()
         await become(doors, 0)
         assert (await ask(port, secret))[0].endswith(b"hello")
+
+
+async def test_a_request_under_way_does_not_keep_it_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "CLOSING_SECONDS", 0.01)
+    doors = Doors()
+    async with asyncio.timeout(5):
+        async with listening(tmp_path, doors) as (port, secret):
+            _, writer = await connect(port, secret)
+            writer.write(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+            await become(doors, 1)
+            await asyncio.sleep(0.02)  # its request is with the application
+        writer.close()
