@@ -86,7 +86,7 @@ class AttemptPods:
         else:
             self._pods.seed(_decode_pod(answer), self._clock())
             self._rejections.pop(task.uid, None)
-            logger.info("%s: pod %s created", task, name)
+            logger.debug("%s: pod %s created", task, name)
 
     async def _adopt(self, task: SeenTask, name: str, taken: AlreadyExists) -> None:
         """The name is taken: by our own pod of an earlier try, or by a stranger's."""

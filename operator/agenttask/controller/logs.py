@@ -9,6 +9,8 @@ from typing import Final, TextIO
 from agenttask.controller.settings import Logging
 
 TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""`json.dumps` with an option makes an encoder for each line."""
 
 
 class JsonLines(logging.Formatter):
@@ -24,7 +26,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return _encode(line)
 
 
 def configure(settings: Logging, stream: TextIO = sys.stderr) -> None:

@@ -20,16 +20,17 @@ _OURS: Final = (
     "pending_deadline_seconds",
     "ttl_seconds_after_finished",
 )
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(AgentTaskSpec)}
 
 
 def for_runner(spec: AgentTaskSpec) -> AgentTaskSpec:
     """The same task without the controller's fields: of `device` the classes stay, which say whether a processor will do."""
-    fields = {field.name: field.default for field in msgspec.structs.fields(AgentTaskSpec)}
     kept = {
         "device": Device(classes=spec.device.classes),
         "execution": msgspec.structs.replace(spec.execution, at_most_once=False),
         "pod": PodOptions(env=spec.pod.env),
     }
-    unset = {name: fields[name] for name in _OURS}
+    unset = {name: _DEFAULTS[name] for name in _OURS}
     # The default itself, not its equal, is left out of the document.
-    return msgspec.structs.replace(spec, **unset, **{name: fields[name] if one == fields[name] else one for name, one in kept.items()})
+    told = {name: _DEFAULTS[name] if one == _DEFAULTS[name] else one for name, one in kept.items()}
+    return msgspec.structs.replace(spec, **unset, **told)
