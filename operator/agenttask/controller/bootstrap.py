@@ -59,7 +59,7 @@ async def serve(settings: Settings, environ: Mapping[str, str], *, home: Path | 
     async with Connection(credentials) as connection, observed(environ, settings.telemetry.otlp_endpoint) as observer:
         client = KubeClient(connection.session, connection.server)
         controller = make(settings, client, plugins, observer, namespace=connection.namespace)
-        async with probes.serve(settings.probe_port, alive=controller.alive, ready=controller.ready):
+        async with probes.serve(settings.probe_port, alive=controller.alive, ready=controller.ready, missing=controller.missing):
             await kopf.operator(
                 registry=kopf_app.registry(controller, connection.login()),
                 settings=kopf_app.settings(),

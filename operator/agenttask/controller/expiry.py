@@ -17,7 +17,7 @@ from agenttask.api.meta import ObjectMeta
 from agenttask.api.reasons import Phase
 from agenttask.api.task import AgentTaskStatus
 from agenttask.controller.kube import KubeClient
-from agenttask.controller.kube_errors import Conflict, KubeError, NotFound
+from agenttask.controller.kube_errors import Conflict, Forbidden, KubeError, NotFound
 from agenttask.controller.kube_paths import task_path, tasks_path
 from agenttask.controller.world import Writer
 from agenttask.domain.moment import GRAIN, parse
@@ -83,12 +83,12 @@ class Expiry:
             group.create_task(self._delete_for_ever())
 
     async def find(self) -> None:
-        """Note what falls due before the next list."""
+        """Note what falls due before the next list; a namespace that is forbidden keeps no other's."""
         for namespace in self._namespaces:
-            for phase in (phase for phase in Phase if phase.terminal):
-                async for page in self._client.list(tasks_path(namespace), field_selector=f"status.phase={phase}"):
-                    for one in _decode_page(page).items or ():
-                        self._note(one.metadata, one.spec.ttl_seconds_after_finished, one.status.completion_time)
+            try:
+                await self._find_in(namespace)
+            except Forbidden as error:
+                logger.warning("finished tasks of %s are not found: %s; again in %.0f s", tasks_path(namespace), error, LIST_SECONDS)
 
     async def delete_due(self) -> int:
         """Delete what is due, and tell how many tasks that was; what the API server refuses comes again."""
@@ -106,6 +106,12 @@ class Expiry:
             logger.info("%s/%s: deleted, ttlSecondsAfterFinished is over", one.namespace, one.name)
             await asyncio.sleep(1.0 / DELETES_PER_SECOND)
         return done
+
+    async def _find_in(self, namespace: str | None) -> None:
+        for phase in (phase for phase in Phase if phase.terminal):
+            async for page in self._client.list(tasks_path(namespace), field_selector=f"status.phase={phase}"):
+                for one in _decode_page(page).items or ():
+                    self._note(one.metadata, one.spec.ttl_seconds_after_finished, one.status.completion_time)
 
     def _note(self, metadata: ObjectMeta, ttl: int | None, completed: str | None) -> None:
         ended = parse(completed)

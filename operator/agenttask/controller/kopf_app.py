@@ -86,7 +86,7 @@ def settings() -> kopf.OperatorSettings:
     wanted.watching.initial_streaming = False  # loses objects when the first stream is cut (kopf 1.45.2, seen by running it)
     wanted.queueing.idle_timeout = 0.5  # a worker keeps the last body until it ends
     wanted.networking.request_timeout = 30.0
-    # Past these a list or watch that is refused ends the process; with the cap on restarts that is slower than waiting.
+    # Past these a list or watch begins anew (stream_errors.py).
     wanted.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 13, 21, 30, 30, 30, 30)
     wanted.process.ultimate_exiting_timeout = 25.0
     return wanted

@@ -19,6 +19,7 @@ import kopf
 from agenttask.controller import kubeconfig
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
+from agenttask.controller.stream_errors import survive
 from agenttask.controller.tokens import FileToken, bearer
 from agenttask.controller.watch_pace import WatchPace
 
@@ -113,6 +114,8 @@ class Connection:
             if self._logins:
                 await asyncio.sleep(RELOGINS.delay(self._logins, self._random))
             self._logins += 1
-            return kopf.AiohttpSession(server=self.server, aiohttp_session=self._open(self._pace), default_namespace=self.namespace)
+            return kopf.AiohttpSession(
+                server=self.server, aiohttp_session=self._open(survive, self._pace), default_namespace=self.namespace
+            )
 
         return connect

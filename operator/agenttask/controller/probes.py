@@ -16,14 +16,14 @@ STALE_SECONDS: Final = 180.0
 
 
 @asynccontextmanager
-async def serve(port: int, *, alive: Check, ready: Check) -> AsyncIterator[int]:
-    """Answer both probes while the block runs; yields the port."""
+async def serve(port: int, *, alive: Check, ready: Check, missing: Check = lambda: None) -> AsyncIterator[int]:
+    """Answer both probes while the block runs; yields the port. `missing` is told beside a good answer."""
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(alive())
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(ready())
+        return _answer(ready(), missing())
 
     application = web.Application()
     application.router.add_get("/healthz", healthz)
@@ -38,5 +38,5 @@ async def serve(port: int, *, alive: Check, ready: Check) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-def _answer(problem: str | None) -> web.Response:
-    return web.Response(text=problem or "ok", status=503 if problem else 200)
+def _answer(problem: str | None, missing: str | None = None) -> web.Response:
+    return web.Response(text=problem or (f"ok, but {missing}" if missing else "ok"), status=503 if problem else 200)

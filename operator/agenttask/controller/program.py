@@ -65,7 +65,7 @@ class Controller:
     ) -> None:
         self._world, self._queue, self._reconcile = world, queue, reconcile
         self._reflectors, self._nodes = reflectors, nodes
-        self._namespaces = Namespaces(client, namespaces, reflectors, world, queue.add, clock=clock)
+        self._namespaces = Namespaces(client, namespaces, reflectors, world, self.task_event, clock=clock)
         self._leadership, self._line_up = leadership, line_up
         self._background, self._duties = background, duties
         self._workers, self._clock = workers, clock
@@ -196,5 +196,5 @@ class Controller:
         self.ended.set()
 
     def _is_over(self, task: asyncio.Task[None]) -> bool:
-        """Drivers end by themselves when we stop, first lists and the nodes' late news once they are known; a lead that is lost is a failure."""
-        return task.exception() is None and (task.get_name() == "nodes" or self._stopping)
+        """Drivers end by themselves when we stop, first lists and nodes when they are known; a lead that is lost is a failure."""
+        return task.exception() is None and (task.get_name() in ("namespaces", "nodes") or self._stopping)

@@ -14,7 +14,7 @@ import msgspec
 from agenttask.api.meta import ObjectMeta
 from agenttask.controller.kopf_app import UNFINISHED
 from agenttask.controller.kube import KubeClient
-from agenttask.controller.kube_errors import KubeError, NotFound
+from agenttask.controller.kube_errors import Forbidden, KubeError, NotFound
 from agenttask.controller.kube_paths import models_path, task_path, tasks_path
 from agenttask.controller.surroundings import Models
 from agenttask.controller.task_cache import TaskCache, read_task
@@ -43,15 +43,13 @@ async def load_models(client: KubeClient, namespaces: Sequence[str | None], mode
                 models.put(body)
 
 
-async def load_tasks(client: KubeClient, namespaces: Sequence[str | None], tasks: TaskCache, wake: Callable[[str], None]) -> None:
+async def load_tasks(client: KubeClient, namespaces: Sequence[str | None], take: Callable[[str | None, dict[str, Any]], None]) -> None:
     """Take in every unfinished task there is: the first turn goes to the first in the line, not to the first that kopf told of."""
     for namespace in namespaces:
         async for page in client.list(tasks_path(namespace), field_selector=UNFINISHED):
             bodies: list[dict[str, Any]] = msgspec.json.decode(page).get("items") or []
             for body in bodies:
-                task = read_task(body)
-                if task is not None and tasks.put(task):
-                    wake(task.uid)
+                take(None, body)
 
 
 class Sweeper:
@@ -84,15 +82,18 @@ class Sweeper:
     async def sweep(self) -> None:
         """Once. Only what was known before the list began can be missing from it."""
         tasks, models = list(self._tasks), self._models.names()
-        listed = {one.metadata.uid: one.metadata for one in await self._list(tasks_path, UNFINISHED)}
+        found, seen = await self._list(tasks_path, UNFINISHED)
+        listed = {one.metadata.uid: one.metadata for one in found}
         for uid in tasks:
-            if uid not in listed:
+            task = self._tasks.get(uid)
+            if task is not None and uid not in listed and seen & {None, task.namespace}:
                 self._tasks.drop(uid)
                 self._wake(uid)
         await self._take_in([meta for uid, meta in listed.items() if self._tasks.get(uid) is None])
-        named = {(one.metadata.namespace, one.metadata.name) for one in await self._list(models_path)}
+        found, seen = await self._list(models_path)
+        named = {(one.metadata.namespace, one.metadata.name) for one in found}
         for namespace, name in models:
-            if (namespace, name) not in named:
+            if (namespace, name) not in named and seen & {None, namespace}:
                 self._models.remove(namespace, name)
 
     async def _take_in(self, unknown: Sequence[ObjectMeta]) -> None:
@@ -112,12 +113,19 @@ class Sweeper:
         if missed:
             logger.error("the stream of AgentTasks has not told of %d tasks (sweep %d in a row)", missed, self.deaf)
 
-    async def _list(self, path: Callable[[str | None], str], selector: str | None = None) -> list[PartialObject]:
+    async def _list(self, path: Callable[[str | None], str], selector: str | None = None) -> tuple[list[PartialObject], set[str | None]]:
+        """What there is, and in which namespaces: of those that are forbidden nothing is known."""
         found: list[PartialObject] = []
-        for namespace in self._namespaces:
-            async for page in self._client.list(path(namespace), field_selector=selector, metadata_only=True):
-                found += _decode_page(page).items or []
-        return found
+        seen: set[str | None] = set()
+        for namespace in list(self._namespaces):
+            try:
+                async for page in self._client.list(path(namespace), field_selector=selector, metadata_only=True):
+                    found += _decode_page(page).items or []
+            except Forbidden as error:
+                logger.warning("sweep of %s left out: %s", path(namespace), error)
+            else:
+                seen.add(namespace)
+        return found, seen
 
 
 def _age(meta: ObjectMeta, now: float) -> float:
