@@ -5,20 +5,37 @@ from before are asked.
 """
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """All addresses of a name.
+    """All addresses of a name; a look-up is a daemon thread's: where no DNS answers it takes a minute, and no runner waits for it.
 
     Raises:
         OSError: it has none now.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Sequence[str]] = loop.create_future()
+
+    def look_up() -> None:
+        act: Callable[[], None]
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            problem = error if isinstance(error, OSError) else OSError(str(error))
+            act = lambda: found.set_exception(problem)  # noqa: E731
+        else:
+            act = lambda: found.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in entries)))  # noqa: E731
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if found.done() else act())
+
+    threading.Thread(target=look_up, name=f"look-up of {host}", daemon=True).start()
+    return await found
 
 
 class Addresses:
