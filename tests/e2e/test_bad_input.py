@@ -280,7 +280,7 @@ CASES = (
     Case(
         name="unpullable-image",
         spec="""
-        pendingDeadlineSeconds: 12
+        pendingDeadlineSeconds: 45
         pod: {image: "localhost:1/no/such:image"}
         steps: [{name: cli, exec: {command: ["true"]}}]
         """,

@@ -107,6 +107,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "steps": [exec_("long", "sleep 9; echo done"), exec_("never", "echo too late")],
     },
     "stopped": {
+        "retry": {"maxInfrastructureRestarts": 0},
         "steps": [
             {"name": "note", "write": {"path": "note", "content": "kept"}},
             exec_("stubborn", "trap '' TERM; echo ready; while :; do sleep 1; done"),
