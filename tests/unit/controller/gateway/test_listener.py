@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 from tests.fakes.gateway_desk import HOST, SecretFolder
 
@@ -115,11 +116,8 @@ async def test_so_many_connections_and_no_more(tmp_path: Path, doors: Doors) -> 
     async with listening(tmp_path, doors) as (port, secret):
         held = [await connect(port, secret) for _ in range(2)]
         await become(doors, 2)
-        reader, late = await connect(port, secret)
-        late.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(1)
-        late.close()
+        with pytest.raises(ConnectionError):
+            await connect(port, secret)
         for _, writer in held:
             writer.close()
         await become(doors, 0)
@@ -136,3 +134,31 @@ async def test_a_request_under_way_does_not_keep_it_from_closing(tmp_path: Path,
             await become(doors, 1)
             await asyncio.sleep(0.02)  # its request is with the application
         writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "no TLS"])
+async def test_connections_count_before_their_handshake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.05)
+    doors = Doors(most_per_address=2)
+    async with listening(tmp_path, doors) as (port, secret):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await become(doors, 2)
+        with pytest.raises(ConnectionError):
+            await connect(port, secret)
+        for reader, writer in held:
+            writer.write(sent)
+            async with asyncio.timeout(5):
+                with suppress(ConnectionError):
+                    await reader.read()
+            writer.close()
+        await become(doors, 0)
+        assert (await ask(port, secret))[0].endswith(b"hello")
+
+
+def test_it_serves_on_the_loop_of_the_controller(tmp_path: Path) -> None:
+    async def asked() -> bytes:
+        async with listening(tmp_path) as (port, secret):
+            return (await ask(port, secret))[0]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asked()).endswith(b"hello")
