@@ -65,7 +65,7 @@ class Namespaces:
     def refusals(self) -> dict[str | None, str]:
         """Namespaces that are forbidden now, and what of them."""
         found = ((name, self._refusal(name)) for name in self._names)
-        return {name: refusal for name, refusal in found if refusal is not None}
+        return {name: refusal if name is None else f"namespace {name}: {refusal}" for name, refusal in found if refusal is not None}
 
     def all_of(self, names: Collection[str | None]) -> bool:
         """Whether these are all that are watched."""

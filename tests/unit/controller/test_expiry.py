@@ -103,3 +103,14 @@ async def test_what_the_server_refuses_comes_again(server: FakeApiServer, client
     now[0] += 31
     assert await found.delete_due() == 1
     assert names(server) == []
+
+
+async def test_a_namespace_that_is_forbidden_keeps_no_other_ones_tasks(server: FakeApiServer, client: KubeClient) -> None:
+    ended(server, "a", ago=100, ttlSecondsAfterFinished=10)
+    server.fail_next("GET", "/namespaces/forbidden/", 403, times=10)
+    found = Expiry(client, client, ["forbidden", "default"], clock=lambda: NOW)
+
+    await found.find()
+
+    assert await found.delete_due() == 1
+    assert names(server) == []

@@ -174,11 +174,11 @@ async def test_a_sweep_asks_for_metadata_of_every_namespace() -> None:
             asked.append((path, metadata_only))
             yield b'{"items": null}'
 
-    tasks, woken = TaskCache(), []
+    tasks, woken = TaskCache(), list[str]()
     found = read_task(body())
     assert found is not None
     tasks.put(found)
-    await Sweeper(Lister(), ("x", "default"), tasks, Models(lambda _: None), woken.append).sweep()  # type: ignore[arg-type]  # a list is all it needs
+    await Sweeper(Lister(), ("x", "ns"), tasks, Models(lambda _: None), woken.append).sweep()  # type: ignore[arg-type]  # a list is all it needs
 
     assert (len(tasks), woken, len(asked)) == (0, ["u"], 4)
     assert all(metadata_only for _, metadata_only in asked)
