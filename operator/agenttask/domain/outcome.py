@@ -23,6 +23,7 @@ _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
     Reason.CANCELLED_BY_USER,
 }
 _TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
+_NOT_FOUND: Final = "ContainerStatusUnknown"
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
 SIGKILL_EXIT: Final = 137
 SIGTERM_EXIT: Final = 143
@@ -71,6 +72,17 @@ def _killed(pod: SeenPod) -> bool:
     return pod.terminated is not None and pod.terminated.exit_code > _SIGNAL_BASE
 
 
+def fate_known(pod: SeenPod) -> bool:
+    """Whether it can be said how far the pod's container came: it told its end, or it certainly never began.
+
+    That no start was seen proves nothing once a node had the pod: the node may have lost its network, or the watch a minute. Of a container
+    that the kubelet cannot find it knows nothing either, unless it was told to stop the pod itself.
+    """
+    if pod.terminated is not None:
+        return pod.terminated.reason != _NOT_FOUND or pod.deletion is not None
+    return pod.started is None and (not pod.node or (pod.phase == "Failed" and not pod.disrupted))
+
+
 def report_of(pod: SeenPod) -> Report | None:
     """The last report of this attempt, if the container left one."""
     if pod.terminated is None or not pod.terminated.message:
@@ -96,7 +108,7 @@ def _without_report(pod: SeenPod) -> tuple[Reason, str]:
     end = pod.terminated
     if end is not None and end.reason == "OOMKilled":
         return Reason.OUT_OF_MEMORY, "the container was killed for its memory; raise pod.resources.limits.memory"
-    if pod.reason in _TAKEN_AWAY or pod.disrupted or (end is not None and end.reason == "ContainerStatusUnknown"):
+    if pod.reason in _TAKEN_AWAY or pod.disrupted or (end is not None and end.reason == _NOT_FOUND):
         return Reason.LOST, f"pod {pod.name} was taken away: {pod.message or pod.reason or 'its node does not know it any more'}"
     if pod.gone or pod.deletion is not None:
         return Reason.LOST, f"pod {pod.name} was deleted before it reported"

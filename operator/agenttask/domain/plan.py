@@ -157,7 +157,7 @@ def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
     else:
         reason, why = Reason.LOST, f"pod {pod.name} was deleted"
     message = f"{why}; node {pod.node or 'unknown'} has not told its end for {seen.node_lost_seconds:.0f} s"
-    return _over(task, spec, seen, outcome.Outcome(reason=reason, message=message), now, known=pod.started is None)
+    return _over(task, spec, seen, outcome.Outcome(reason=reason, message=message), now, known=outcome.fate_known(pod))
 
 
 def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
@@ -173,7 +173,7 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
             return _too_late(task, spec, seen, why, now)
     ends = deadlines.active_ends(task, pod, spec)
     ended = outcome.of(pod, deadline=ends, seconds=spec.active_deadline_seconds, stored=seen.stored)
-    return _over(task, spec, seen, ended, now, known=pod.terminated is not None or pod.started is None)
+    return _over(task, spec, seen, ended, now, known=outcome.fate_known(pod))
 
 
 def _over(task: SeenTask, spec: AgentTaskSpec, seen: Observation, ended: outcome.Outcome, now: float, *, known: bool) -> Plan:

@@ -97,17 +97,29 @@ def test_what_the_cluster_does_is_counted_apart() -> None:
     [
         pytest.param(LOST, id="its pod vanished"),
         pytest.param(seen(running(2, deletion=CREATED + 40)), id="its node is lost"),
+        pytest.param(seen(pod(deletion=CREATED + 40)), id="its node is lost, and had told of no start"),
+        pytest.param(seen(pod(gone=True)), id="its pod vanished from a node that had told of no start"),
+        pytest.param(seen(pod(gone=True, phase="Failed", disrupted=True)), id="it was collected with its node"),
+        pytest.param(seen(ended(exit_code=137, reason="ContainerStatusUnknown", started=None)), id="its node does not find it any more"),
     ],
 )
 def test_an_attempt_of_unknown_fate_is_not_repeated_where_the_task_forbids_it(found: Observation) -> None:
-    made = at(500, found, task(execution={"atMostOnce": True}))
+    made = at(500, found, task(execution={"atMostOnce": True}, pendingDeadlineSeconds=3600))
 
     assert made.status is not None
     assert (made.status.phase, made.status.reason) == (Phase.FAILED, Reason.LOST)
     assert "atMostOnce" in (made.status.message or "")
 
 
-@pytest.mark.parametrize("found", [seen(ended(exit_code=143)), seen(pod(gone=True))], ids=["its end was told", "it never ran"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(seen(ended(exit_code=143)), id="its end was told"),
+        pytest.param(seen(pod(gone=True, node="")), id="it never had a node"),
+        pytest.param(seen(pod(phase="Failed", reason="OutOfcpu")), id="its node refused it"),
+        pytest.param(seen(ended(exit_code=137, reason="ContainerStatusUnknown", deletion=CREATED + 40)), id="its node stopped it"),
+    ],
+)
 def test_an_attempt_of_known_fate_is_repeated_all_the_same(found: Observation) -> None:
     made = at(10, found, task(execution={"atMostOnce": True}))
 
