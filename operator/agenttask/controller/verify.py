@@ -13,6 +13,7 @@ from agenttask.api import task
 from agenttask.api.errors import PodRejected
 from agenttask.controller import kueue
 from agenttask.controller.installation import Installation
+from agenttask.controller.pod import NODE_TOLERATION_SECONDS
 from agenttask.controller.pod_policy import tolerable
 from agenttask.controller.pod_shape import ANNOTATIONS, LABELS, Container, Pod, PodSpec, Toleration
 from agenttask.controller.verify_rule import only, require
@@ -108,7 +109,7 @@ def _tolerations(tolerations: Iterable[Toleration], installation: Installation) 
     """Those of the device classes and of the installation's list, and a short stay on a node that is lost."""
     ours = [msgspec.convert(one, Toleration, strict=False) for device in installation.device_classes for one in device.tolerations]
     for one in tolerations:
-        brief = one.key in _NODE_TAINTS and one.effect == "NoExecute" and one.toleration_seconds is not None
+        brief = one.key in _NODE_TAINTS and one.effect == "NoExecute" and one.toleration_seconds == NODE_TOLERATION_SECONDS
         wished = brief or one in ours or tolerable(_as_wished(one), installation.allowed_tolerations)
         require(f"toleration {quoted(one.key)}", wished)
 

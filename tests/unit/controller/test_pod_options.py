@@ -249,6 +249,7 @@ EVIL: dict[str, Change] = {
     "another account": lambda pod: pod["spec"].update(serviceAccountName="admin"),
     "an account by its old name": lambda pod: pod["spec"].update(serviceAccount="agents"),
     "another toleration": lambda pod: pod["spec"]["tolerations"].append({"key": "spot", "operator": "Exists"}),
+    "a long stay on a lost node": lambda pod: pod["spec"]["tolerations"][0].update(tolerationSeconds=86400),
     "a toleration that nobody can read": lambda pod: pod["spec"]["tolerations"].append({"key": "spot", "operator": "Lt", "value": "1"}),
     "another template": lambda pod: pod["spec"]["resourceClaims"][0].update(resourceClaimTemplateName="eight-gpus"),
     "a claim that others use": lambda pod: pod["spec"].update(resourceClaims=[{"name": "device-0", "resourceClaimName": "shared"}]),
