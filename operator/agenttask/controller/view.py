@@ -1,8 +1,11 @@
 """What a pass sees of a task: its current attempt's pod, whether that may be created, what was refused."""
 
+import msgspec
+
 from agenttask.controller.admission import missing
 from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.handover import Handover
+from agenttask.controller.kueue import QUEUE_LABEL
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.turns import Turns
@@ -31,6 +34,8 @@ class View:
         self._node_lost_seconds = node_lost_seconds
         self._unanswered: dict[str, int] = {}
         """Attempts that this process put on record, until their POST was answered (`atMostOnce`)."""
+        self._let_go: dict[str, float] = {}
+        """Since when Kueue does not hold a task's pod back any more, as far as this process saw."""
 
     async def observe(self, task: SeenTask, now: float) -> Observation:
         """One look.
@@ -46,7 +51,7 @@ class View:
             # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost or Cancelled are for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
-        pod = on_our_clock(pod, now) if pod is not None else None
+        pod = self._since_let_go(task, on_our_clock(pod, now), now) if pod is not None else None
         spec = task.spec
         waits = None
         if spec is not None and pod is not None and pod.started is None:
@@ -70,6 +75,16 @@ class View:
             stored=await self._stored(task, attempt, pod),
         )
 
+    def _since_let_go(self, task: SeenTask, pod: SeenPod, now: float) -> SeenPod:
+        """The pod, its time to find a node counted from its release: its condition PodScheduled is False from its making on."""
+        if pod.gates or not task.metadata.labels.get(QUEUE_LABEL):
+            self._let_go.pop(task.uid, None)
+            return pod
+        began = self._let_go.setdefault(task.uid, now)
+        if pod.unschedulable is None:
+            return pod
+        return msgspec.structs.replace(pod, unschedulable_since=max(pod.unschedulable_since or began, began))
+
     async def _stored(self, task: SeenTask, attempt: int, pod: SeenPod | None) -> StoredOutput | None:
         report = outcome.report_of(pod) if pod is not None else None
         return await self._handover.stored_output(task, attempt) if report is not None and report.output_stored else None
@@ -86,6 +101,7 @@ class View:
         """The task is final or gone."""
         self._turns.forget(uid)
         self._unanswered.pop(uid, None)
+        self._let_go.pop(uid, None)
 
 
 def _left(pod: SeenPod | None) -> bool:

@@ -15,6 +15,7 @@ from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
+from agenttask.controller.kueue import GATE, QUEUE_LABEL
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.surroundings import Models, Presence
@@ -111,10 +112,11 @@ class Bench:
         assert read is not None
         self.world.tasks.put(read)
 
-    def see(self, *, unschedulable: str) -> None:
+    def see(self, *, unschedulable: str, gates: tuple[str, ...] = ()) -> None:
         """The task's pod, on class cpu, finds no node."""
         pod = msgspec.json.decode(foreign_pod(UID))
         pod["metadata"]["annotations"] = {ANNOTATION_DEVICE: '{"class":"cpu"}'}
+        pod["spec"] = {"schedulingGates": [{"name": gate} for gate in gates]}
         pod["status"] = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": unschedulable}]}
         self.world.pods.on_change(None, msgspec.convert(pod, Pod))
 
@@ -246,6 +248,22 @@ async def test_what_the_task_itself_waits_for_is_written_at_once() -> None:
     assert resumed.writer.calls[0] == ("PATCH", ("Queued", "Resumed"))
     assert [method for method, _ in stuck.writer.calls] == ["PATCH"]
     assert stuck.writer.status["device"]["tried"][0]["class"] == "cpu"
+
+
+async def test_a_pod_that_kueue_held_back_has_its_whole_time_to_find_a_node() -> None:
+    """Its condition PodScheduled is False from its making: counted from then, it gave its class up as soon as Kueue let it go."""
+    status = {"phase": "Starting", "reason": "Unschedulable", "podName": NAME, "attempt": 1}
+    body = task(status, device={"classes": ["cpu", "other"], "fallbackAfterSeconds": 10})
+    body["metadata"]["labels"] = {QUEUE_LABEL: "team"}
+    bench = Bench(body)
+    bench.see(unschedulable="gated", gates=(GATE,))
+    await bench.look(2)
+    bench.see(unschedulable="no room")
+
+    assert await bench.look(30) == 10
+    assert bench.writer.calls == []
+    await bench.look(40)
+    assert [one["class"] for one in bench.writer.status["device"]["tried"]] == ["cpu"]
 
 
 async def test_a_turn_to_tell_is_given_back_when_there_is_nothing_to_tell_any_more() -> None:
