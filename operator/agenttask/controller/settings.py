@@ -71,7 +71,7 @@ class Settings(Installation, frozen=True, kw_only=True):
     """Whether nodes may be read; without, free devices are unknown."""
     node_lost_seconds: Annotated[int, Meta(ge=1, le=86400)] = NODE_LOST_SECONDS
     """How long after its grace a pod may stay Terminating before its node counts as lost and the next attempt may start."""
-    workers: Annotated[int, Meta(ge=1, le=64)] = 8
+    workers: Annotated[int, Meta(ge=1, le=64)] = 16
     max_running_tasks: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Tasks of all queues and namespaces that run at once; 0 is without a bound."""
     waiting_writes_per_second: Annotated[int, Meta(ge=1, le=1000)] = 5
