@@ -138,7 +138,7 @@ class Gateway:
                         raise TooLarge(f"the body has more than {limit} bytes")
         except TimeoutError as error:
             raise Malformed(f"the body did not come within {self._body_seconds:.0f} s") from error
-        except web.RequestPayloadError as error:
+        except (web.RequestPayloadError, ConnectionError) as error:
             raise Malformed(f"the body did not come whole: {error}") from error
         return bytes(body)
 

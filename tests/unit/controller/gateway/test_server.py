@@ -216,6 +216,25 @@ async def test_a_task_that_sends_slowly_holds_one_place_at_most() -> None:
         assert (await sending, await served.ask("PUT", OUTPUT_PATH, b"more")) == ((204, b""), (204, b""))
 
 
+async def test_one_that_goes_away_in_the_middle_leaves_its_place_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with serving(body_seconds=30) as served:
+        sending = asyncio.create_task(served.ask("PUT", CHECKPOINT_PATH, cut()))
+        await begun.wait()
+        assert (await served.refused("PUT", OUTPUT_PATH, b"more"))[:2] == (429, "Busy")
+        sending.cancel()
+        async with asyncio.timeout(5):
+            while (await served.ask("PUT", OUTPUT_PATH, b"more"))[0] != 204:
+                served.counter.now += 1
+    assert [line for line in caplog.messages if "Error" in line] == []
+
+
 async def test_a_compressed_body_is_refused_unread(served: Served) -> None:
     refused = await served.refused("PUT", CHECKPOINT_PATH, b"x", **{"Content-Encoding": "gzip"})
     assert refused == (400, "Malformed", "bodies are taken uncompressed only")
