@@ -68,7 +68,9 @@ def ran_seconds(task: SeenTask, pod: SeenPod | None, now: float) -> int:
     if pod.started is None:
         return 0
     end = pod.terminated.finished if pod.terminated is not None else None
-    return max(0, math.ceil((now if end is None else end) - pod.started))
+    if end is None:
+        end = min(now, pod.deletion) if pod.gone and pod.deletion is not None else now  # it went when its grace ended at the latest
+    return max(0, math.ceil(end - pod.started))
 
 
 def backstop_seconds(task: SeenTask, spec: AgentTaskSpec) -> int:

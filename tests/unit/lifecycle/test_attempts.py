@@ -177,6 +177,14 @@ def test_an_attempt_that_went_unseen_ran_as_long_as_it_can_have_run() -> None:
     assert (late.phase, late.reason) == (Phase.FAILED, Reason.DEADLINE_EXCEEDED)
 
 
+def test_a_pod_that_is_gone_ran_no_longer_than_its_grace_however_late_its_end_is_written() -> None:
+    """The API server took no writes for an hour: that is not the task's running time."""
+    made = at(3600, seen(running(2, gone=True, deletion=CREATED + 40)), task())
+
+    assert made.status is not None
+    assert (made.status.reason, made.status.active_seconds) == (Reason.BACKING_OFF, 38)
+
+
 def test_usage_of_all_attempts_adds_up() -> None:
     before = AgentTaskStatus(ended_attempts=1, usage=UsageStatus(calls=1, input_tokens=2, output_tokens=3, total_tokens=5, cost="0.15 USD"))
 
