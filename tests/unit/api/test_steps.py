@@ -40,5 +40,5 @@ def test_no_reason_is_both_waiting_and_terminal() -> None:
     assert set(WAITING_REASONS) & set(TERMINAL_REASONS) == set()
 
 
-def test_only_the_two_ends_are_terminal() -> None:
-    assert [phase for phase in Phase if phase.terminal] == [Phase.SUCCEEDED, Phase.FAILED]
+def test_only_the_three_ends_are_terminal() -> None:
+    assert [phase for phase in Phase if phase.terminal] == [Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED]
