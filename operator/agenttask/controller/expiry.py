@@ -94,18 +94,21 @@ class Expiry:
         """Delete what is due, and tell how many tasks that was; what the API server refuses comes again."""
         done = 0
         for one in self._take():
-            try:
-                await self._writer.delete(task_path(one.namespace, one.name), uid=one.uid)
-            except (NotFound, Conflict):
-                continue  # somebody was faster, or made another one under its name
-            except KubeError as error:
-                logger.warning("%s/%s: not deleted after its TTL: %s; again in %.0f s", one.namespace, one.name, error, _AGAIN_SECONDS)
-                self._push(msgspec.structs.replace(one, at=self._clock() + _AGAIN_SECONDS))
-                break
-            done += 1
-            logger.info("%s/%s: deleted, ttlSecondsAfterFinished is over", one.namespace, one.name)
-            await asyncio.sleep(1.0 / DELETES_PER_SECOND)
+            done += await self._delete(one)
+            await asyncio.sleep(1.0 / DELETES_PER_SECOND)  # whatever the answer: thousands of refusals are a storm too
         return done
+
+    async def _delete(self, one: _Due) -> bool:
+        try:
+            await self._writer.delete(task_path(one.namespace, one.name), uid=one.uid)
+        except (NotFound, Conflict):
+            return False  # somebody was faster, or made another one under its name
+        except KubeError as error:
+            logger.warning("%s/%s: not deleted after its TTL: %s; again in %.0f s", one.namespace, one.name, error, _AGAIN_SECONDS)
+            self._push(msgspec.structs.replace(one, at=self._clock() + _AGAIN_SECONDS))
+            return False
+        logger.info("%s/%s: deleted, ttlSecondsAfterFinished is over", one.namespace, one.name)
+        return True
 
     async def _find_in(self, namespace: str | None) -> None:
         for phase in (phase for phase in Phase if phase.terminal):

@@ -105,6 +105,26 @@ async def test_what_the_server_refuses_comes_again(server: FakeApiServer, client
     assert names(server) == []
 
 
+async def test_refusals_are_as_slow_as_deletions_and_keep_nobody_else(
+    server: FakeApiServer, client: KubeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that is down was asked again for the next of thousands as soon as it had refused one."""
+    naps: list[float] = []
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    monkeypatch.setattr(expiry.asyncio, "sleep", nap)
+    for name in ("a", "b", "c"):
+        ended(server, name, ago=100, ttlSecondsAfterFinished=1)
+    found = Expiry(client, client, [None], clock=lambda: NOW)
+    await found.find()
+    server.fail_next("DELETE", "/agenttasks/(a|b)$", 503, times=2)
+
+    assert await found.delete_due() == 1
+    assert (names(server), len(found), naps) == (["a", "b"], 2, [1 / expiry.DELETES_PER_SECOND] * 3)
+
+
 async def test_a_namespace_that_is_forbidden_keeps_no_other_ones_tasks(server: FakeApiServer, client: KubeClient) -> None:
     ended(server, "a", ago=100, ttlSecondsAfterFinished=10)
     server.fail_next("GET", "/namespaces/forbidden/", 403, times=10)
