@@ -95,7 +95,8 @@ def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: fl
     ends = deadlines.pending_ends(task, spec)
     if ends is not None and now >= ends:
         return _too_late(task, spec, seen, _last_wait(task, seen), now)
-    record = lifecycle.recorded(task, seen, seen.attempt, now) if spec.execution.at_most_once and not seen.unanswered else None
+    to_record = spec.execution.at_most_once and not attempts.on_record(task, seen)
+    record = lifecycle.recorded(task, seen, seen.attempt, now) if to_record else None
     return Plan(actions=(CreatePod(attempt=seen.attempt, record=record),))
 
 

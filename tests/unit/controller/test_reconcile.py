@@ -14,7 +14,7 @@ from agenttask.controller import attempt_pods
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
-from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound
 from agenttask.controller.kueue import GATE, QUEUE_LABEL
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.pod_name import pod_name
@@ -37,6 +37,9 @@ class Writer:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.answers: dict[str, list[bytes | KubeError]] = {}
+        self.spec: dict[str, Any] = {}
+        """What the task has besides its steps, where a test goes on with what the server answers."""
+        self.stored: dict[str, Any] = {}
 
     def _answer(self, method: str, usual: Callable[[], bytes]) -> bytes:
         planned = self.answers.get(method)
@@ -60,7 +63,8 @@ class Writer:
     async def patch_status(self, path: str, body: bytes) -> bytes:
         self.status = status = msgspec.json.decode(body)["status"]
         self.calls.append(("PATCH", (status.get("phase"), status.get("reason"))))
-        return self._answer("PATCH", lambda: msgspec.json.encode(task(status, version="8")))
+        self.stored |= status
+        return self._answer("PATCH", lambda: msgspec.json.encode(task(self.stored, version=str(7 + len(self.calls)), **self.spec)))
 
 
 def stored(body: bytes) -> bytes:
@@ -264,6 +268,23 @@ async def test_a_pod_that_kueue_held_back_has_its_whole_time_to_find_a_node() ->
     assert bench.writer.calls == []
     await bench.look(40)
     assert [one["class"] for one in bench.writer.status["device"]["tried"]] == ["cpu"]
+
+
+async def test_at_most_once_an_attempt_that_is_refused_again_and_again_is_put_on_record_once() -> None:
+    """Each try wrote Starting, and its refusal Queued again, for as long as a quota was used up."""
+    once = {"execution": {"atMostOnce": True}}
+    bench = Bench(task(**once))
+    bench.writer.spec = once
+    bench.writer.answers = {"POST": [Forbidden(403, "Forbidden", "exceeded quota: small") for _ in range(4)]}
+
+    for seconds in (1, 10, 20, 40):
+        await bench.look(seconds)
+
+    assert [call for call in bench.writer.calls if call[0] == "PATCH"] == [
+        ("PATCH", ("Starting", "PodStarting")),
+        ("PATCH", ("Queued", "Unschedulable")),
+    ]
+    assert [method for method, _ in bench.writer.calls].count("POST") == 4
 
 
 async def test_a_turn_to_tell_is_given_back_when_there_is_nothing_to_tell_any_more() -> None:
