@@ -49,6 +49,7 @@ class Arena:
         self.roles: list[Object] = []
         """The controllers' rights, as the chart makes them."""
         self.controllers: list[ControllerProcess] = []
+        self._accounts: list[str] = []
 
     @property
     def controller(self) -> ControllerProcess:
@@ -56,9 +57,9 @@ class Arena:
         return self.controllers[0]
 
     async def add_controller(
-        self, name: str = "controller", *settings: str, watched: tuple[str, ...] = ()
+        self, name: str = "controller", *settings: str, watched: tuple[str, ...] = (), lease: int = 0
     ) -> tuple[ControllerProcess, FaultProxy, Plan]:
-        """Start another controller, with an account and a proxy of its own."""
+        """Start another controller, with an account and a proxy of its own; with `lease` seconds, one that stands for election."""
         namespaces = (self.namespace, *watched)
         release = f"{self.namespace}-{name}"[:30].rstrip("-")
         objects = await asyncio.to_thread(rendered, release, namespaces)
@@ -66,15 +67,36 @@ class Arena:
         for each in objects:
             plural = each["kind"].lower() + "s"
             await self.api.create(path(plural, each["metadata"].get("namespace")), each)
-        account = next(each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount")
-        user = f"system:serviceaccount:{OPERATORS}:{account}"
-        self.users.add(user)
+        self._accounts.append(next(each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount"))
+        self.users.add(f"system:serviceaccount:{OPERATORS}:{self._accounts[-1]}")
+        elects = elected(self._accounts[-1], lease) if lease else ()
+        return await self._controller(name, self._accounts[-1], namespaces, *settings, *elects)
+
+    async def add_replica(self, lease: int) -> tuple[ControllerProcess, FaultProxy, Plan]:
+        """Start a second replica of the first controller, with its account and behind another proxy, until it stands for election."""
+        account = self._accounts[0]
+        added = await self._controller("replica", account, (self.namespace,), *elected(account, lease))
+        await self._stack.enter_async_context(added[0])
+        await added[1].until(lambda seen: any(one.plural == "leases" for one in seen), 60)
+        return added
+
+    async def _controller(
+        self, name: str, account: str, namespaces: tuple[str, ...], *settings: str
+    ) -> tuple[ControllerProcess, FaultProxy, Plan]:
         token = await self.token(account)
         plan = Plan(self.seed)
         proxy = await self._stack.enter_async_context(FaultProxy(self.stage.server, plan))
         controller = ControllerProcess(self._folder, proxy.url, token, namespaces, *settings, name=name)
         self.controllers.append(controller)
         return controller, proxy, plan
+
+    async def lease(self) -> Object | None:
+        """The replicas' lease."""
+        return await self.api.find(path("leases", OPERATORS, self._accounts[0]))
+
+    async def delete_lease(self) -> None:
+        """Delete it."""
+        await self.api.delete(path("leases", OPERATORS, self._accounts[0]))
 
     async def token(self, account: str) -> str:
         """A new token of a controller's account; it must never show."""
@@ -176,13 +198,27 @@ class Arena:
             self.kubelet.seen(version.kind, version.object)
 
 
+def elected(account: str, lease: int) -> tuple[str, ...]:
+    """The settings of election by the Lease that the chart's Role of this account allows; times are in seconds."""
+    values = {"enabled": "true", "leaseName": account, "namespace": OPERATORS, "leaseSeconds": lease, "renewSeconds": lease - 1}
+    return tuple(f"leaderElection.{name}={value}" for name, value in values.items())
+
+
 @asynccontextmanager
 async def arena(
-    stage: ControlPlane, folder: Path, name: str, *settings: str, number: int | None = None, start: bool = True, others: int = 0
+    stage: ControlPlane,
+    folder: Path,
+    name: str,
+    *settings: str,
+    number: int | None = None,
+    start: bool = True,
+    others: int = 0,
+    lease: int = 0,
 ) -> AsyncIterator[tuple[Arena, FaultProxy, Plan]]:
     """A run with one controller; its proxy and plan are handed out beside it.
 
-    `others` are further namespaces that it watches, named after the first: nobody records what happens there.
+    With `lease` seconds it stands for election. `others` are further namespaces that it watches, named after the first:
+    nobody records what happens there.
     """
     namespace = re.sub(r"[^a-z0-9]+", "-", name.lower())[:16].strip("-") + f"-{secrets.token_hex(2)}"
     folder = folder / namespace
@@ -199,7 +235,7 @@ async def arena(
         await api.create(path("secrets", namespace), secret)
         await stack.enter_async_context(here.recorder)
         stack.push_async_callback(here.kubelet.stop)
-        controller, proxy, plan = await here.add_controller("controller", *settings, watched=watched)
+        controller, proxy, plan = await here.add_controller("controller", *settings, watched=watched, lease=lease)
         if start:
             await here.run(controller)
         yield here, proxy, plan

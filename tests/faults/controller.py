@@ -32,6 +32,8 @@ class ControllerProcess:
         self._begins = 0
         """Where in the log its current life begins."""
         self.kills = self.restarts = self.starts = 0
+        self.exits: list[int] = []
+        """With what it ended by itself, each time."""
 
     async def __aenter__(self) -> Self:
         self.log_file.touch()
@@ -65,11 +67,16 @@ class ControllerProcess:
     async def ready(self, seconds: float = 60.0) -> None:
         """Wait until it decides: the current life has all its lists."""
 
-        async def decides() -> bool:
+        async def there() -> bool:
             assert self.restarts < 5, f"it does not stay alive: {self.log[-3000:]}"
-            return self.starts > 0 and READY.encode() in self.log_file.read_bytes()[self._begins :]
+            return self.decides()
 
-        await eventually(decides, seconds, "the controller's view")
+        await eventually(there, seconds, "the controller's view")
+
+    def decides(self) -> bool:
+        """Whether the current life has all its lists and leads."""
+        running = self._process is not None and self._process.returncode is None
+        return running and READY.encode() in self.log_file.read_bytes()[self._begins :]
 
     async def kill(self) -> None:
         """SIGKILL; the supervisor starts it again unless it was stopped."""
@@ -118,7 +125,8 @@ class ControllerProcess:
                     preexec_fn=die_with_us,
                 )
             self.starts += 1
-            await self._process.wait()
+            code = await self._process.wait()
             if self.kills == kills:
                 self.restarts += 1
+                self.exits.append(code)
                 await asyncio.sleep(0.5)

@@ -6,7 +6,7 @@ from tests.faults.arena import Open
 from tests.faults.checker import End
 from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.paths import path
-from tests.faults.soak import MANY
+from tests.faults.soak import MANY, SOAK
 
 
 async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: Open) -> None:
@@ -28,22 +28,6 @@ async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: 
         assert here.controller.restarts == 0
 
 
-async def test_the_api_server_is_killed_and_comes_back(run: Open) -> None:
-    """All that was under way ends as it would have; the controller itself lives on."""
-    async with run() as (here, proxy, _):
-        await live(here, "succeed")
-        await here.recorder.until_phase("succeed", "Succeeded")
-        living = asyncio.create_task(live(here, "long", "waits", "deleted", "late"))
-        await proxy.until(lambda seen: any(one.method == "POST" and one.plural == "pods" for one in seen))
-        here.stage.kill("kube-apiserver")
-        await asyncio.sleep(2.0)
-        here.stage.start_api_server()
-        await here.stage.until_ready(here.api)
-        await living
-        await here.judge(ends("succeed", "long", "waits", "deleted", "late"))
-        assert here.controller.restarts == 0, here.controller.log[-3000:]
-
-
 async def test_sigterm_ends_it_within_seconds_and_leaves_all_to_the_next(run: Open) -> None:
     async with run() as (here, _, _):
         living = asyncio.create_task(live(here, "long", "waits", "succeed"))
@@ -56,3 +40,21 @@ async def test_sigterm_ends_it_within_seconds_and_leaves_all_to_the_next(run: Op
         await living
         await here.judge(ends("long", "waits", "succeed"))
         assert here.controller.starts == 2
+
+
+if SOAK:
+
+    async def test_the_api_server_is_killed_and_comes_back(run: Open) -> None:
+        """All that was under way ends as it would have; the controller itself lives on."""
+        async with run() as (here, proxy, _):
+            await live(here, "succeed")
+            await here.recorder.until_phase("succeed", "Succeeded")
+            living = asyncio.create_task(live(here, "long", "waits", "deleted", "late"))
+            await proxy.until(lambda seen: any(one.method == "POST" and one.plural == "pods" for one in seen))
+            here.stage.kill("kube-apiserver")
+            await asyncio.sleep(2.0)
+            here.stage.start_api_server()
+            await here.stage.until_ready(here.api)
+            await living
+            await here.judge(ends("succeed", "long", "waits", "deleted", "late"))
+            assert here.controller.restarts == 0, here.controller.log[-3000:]

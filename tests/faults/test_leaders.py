@@ -1,13 +1,31 @@
-"""F10: two controllers at once. Names and uids keep them apart, not a lock alone."""
+"""F10: two controllers at once, two replicas of one, and a leader that dies, sleeps, or is ousted.
+
+Clocks that differ cannot be given to processes of one machine; tests/contract/test_leadership.py has them.
+"""
 
 import asyncio
+import logging
+import signal
+import time
+from typing import Final
 
-from tests.faults.arena import Open
+import pytest
+
+from tests.faults.api import Object
+from tests.faults.arena import Arena, Open
+from tests.faults.controller import ControllerProcess
+from tests.faults.eventually import eventually
 from tests.faults.lives import ends, live
+from tests.faults.soak import SOAK
+
+logger: Final = logging.getLogger(__name__)
+LEASE: Final = 5
+PATIENCE: Final = 10.0
+"""For a machine that does other things too."""
 
 
 async def test_two_controllers_do_everything_once(run: Open) -> None:
-    """Both look at the same tasks, from the start and to the end."""
+    """Without election both look at the same tasks, from the start and to the end: names and uids keep them apart."""
     async with run() as (here, _, _):
         second, _, _ = await here.add_controller("second")
         await here.run(second)
@@ -15,29 +33,88 @@ async def test_two_controllers_do_everything_once(run: Open) -> None:
         await here.judge(ends())
 
 
-async def test_one_is_stopped_in_mid_sentence_and_wakes_up_in_another_world(run: Open) -> None:
-    """SIGSTOP under load: it goes on with what it believed, while the other one has done it."""
-    async with run() as (here, proxy, _):
-        second, _, _ = await here.add_controller("second")
-        await live(here, "succeed", "fail")
-        await proxy.until(lambda seen: any(one.key == "POST pods/fail-1" for one in seen))
-        here.controller.pause()
-        starting = asyncio.create_task(here.run(second))
-        await live(here, "long", "again", "waits", suffix="-2")
-        await starting
-        here.controller.go_on()
-        await here.judge(ends("succeed", "fail") | ends("long", "again", "waits", suffix="-2"))
+async def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(run: Open) -> None:
+    """SIGSTOP under load: it wakes up with what it believed, while another one leads and does it."""
+    async with run(lease=LEASE) as (here, proxy, _):
+        sleeper = here.controller
+        second, _, _ = await here.add_replica(LEASE)
+        await live(here, "succeed", "fail", "late")
+        await proxy.until(lambda seen: any(one.key == "POST pods/late-1" for one in seen))
+        sleeper.pause()
+        living = asyncio.create_task(live(here, "long", "again", "waits", "late", suffix="-2"))
+        await second.ready()
+        told = len(proxy.seen)
+        sleeper.go_on()
+        await eventually(lambda: ended(sleeper), what="the end of the leader that slept")
+        await living
+        await here.judge(ends("succeed", "fail", "late") | ends("long", "again", "waits", "late", suffix="-2"))
+        assert [one.key for one in proxy.seen[told:] if one.mutating] == []
+        assert (sleeper.exits, second.exits) == ([1], [])
+        assert "lost lease" in sleeper.log
 
 
-async def test_they_take_turns_dying(run: Open) -> None:
-    async with run() as (here, _, _):
-        second, _, _ = await here.add_controller("second")
-        await here.run(second)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+async def test_a_replica_goes_on_when_the_leader_ends(run: Open, how: signal.Signals) -> None:
+    """It is told so by SIGTERM, and finds out by the lease after SIGKILL."""
+    async with run(lease=LEASE) as (here, proxy, _):
+        second, _, _ = await here.add_replica(LEASE)
         living = asyncio.create_task(live(here))
-        for _ in range(2):
-            for one in (here.controller, second):
-                await asyncio.sleep(0.3)
-                await one.kill()
-                await one.ready()
+        await proxy.until(lambda seen: sum(one.mutating for one in seen) >= 3)
+        began = time.monotonic()
+        await here.controller.stop(how=how)
+        await second.ready()
+        took = time.monotonic() - began
+        logger.info("%s: another replica leads after %.1f s (lease %d s)", how.name, took, LEASE)
+        assert took < (2.0 if how == signal.SIGTERM else LEASE + 2.0) + PATIENCE
         await living
         await here.judge(ends())
+        assert second.exits == []
+
+
+if SOAK:
+
+    async def test_they_take_turns_dying(run: Open) -> None:
+        async with run(lease=LEASE) as (here, _, _):
+            second, _, _ = await here.add_replica(LEASE)
+            living = asyncio.create_task(live(here))
+            for one in (here.controller, second) * 3:
+                await asyncio.sleep(0.5)
+                await one.kill()
+                await eventually(lambda: leads(here.controller, second), what="another leader")
+            await living
+            await here.judge(ends())
+
+
+async def test_a_lease_that_is_deleted_is_held_by_one_of_them_again(run: Open) -> None:
+    async with run(lease=LEASE) as (here, proxy, _):
+        second, _, _ = await here.add_replica(LEASE)
+        living = asyncio.create_task(live(here, "long", "again", "waits", "late"))
+        await proxy.until(lambda seen: sum(one.mutating for one in seen) >= 2)
+        old = await here.lease()
+        await here.delete_lease()
+        await eventually(lambda: held_anew(here, old), what="a new lease")
+        await living
+        await here.judge(ends("long", "again", "waits", "late"))
+        assert {*here.controller.exits, *second.exits} <= {1}
+        assert len(here.controller.exits + second.exits) <= 1, "whoever lost it, and no other"
+
+
+async def ended(controller: ControllerProcess) -> bool:
+    """Whether it has ended by itself."""
+    return bool(controller.exits)
+
+
+async def leads(*controllers: ControllerProcess) -> bool:
+    """Whether one of them is ready to decide, in its current life."""
+    return any(one.decides() for one in controllers)
+
+
+async def held_anew(here: Arena, old: Object | None) -> bool:
+    """Whether somebody holds another lease than this one."""
+    lease = await here.lease()
+    return (
+        lease is not None
+        and old is not None
+        and lease["metadata"]["uid"] != old["metadata"]["uid"]
+        and bool(lease["spec"]["holderIdentity"])
+    )

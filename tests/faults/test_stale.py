@@ -53,6 +53,38 @@ async def test_tasks_of_the_past_are_not_finished_twice(run: Open) -> None:
         await here.judge({"one": SUCCEEDED})
 
 
+async def test_a_finished_task_of_the_past_whose_pod_is_gone_is_not_run_again(run: Open) -> None:
+    """The lists are those before it ended, and its pod was deleted since: it looks lost, and is done."""
+    async with run() as (here, proxy, plan):
+        release = asyncio.Event()
+
+        async def when_told(pod: FakePod) -> None:
+            await pod.start()
+            await release.wait()
+            await pod.end(said(pod.attempt))
+
+        await here.create("one", when_told)
+        await here.recorder.until_phase("one", "Running")
+        before = (await here.api.get(path("agenttasks", here.namespace)))["metadata"]["resourceVersion"]
+        release.set()
+        await here.recorder.until_phase("one", "Succeeded")
+        await here.controller.stop()
+        await here.api.delete(path("pods", here.namespace, here.recorder.pods("one")[0]["metadata"]["name"]), grace=0)
+        await here.recorder.until(lambda: not here.recorder.pods("one"))
+        plan.add(listing("agenttasks"), time_travel(before), times=2)
+        behind = asyncio.Event()
+        plan.add(watching("agenttasks"), bookmarks_only(behind), times=None)
+        written = len([one for one in proxy.seen if one.mutating])
+        await here.controller.start()
+        await proxy.until(lambda seen: len([one for one in seen if one.mutating]) > written)
+        await asyncio.sleep(2.0)
+        assert len([one for one in proxy.seen if one.mutating]) - written < 10, "what it writes is refused, and not tried in a loop"
+        plan.clear()
+        behind.set()
+        await here.judge({"one": SUCCEEDED})
+        assert len(here.recorder.ever("one")) == 1
+
+
 async def test_a_task_made_anew_under_its_name_in_mid_run_gets_its_own_pod_and_result(run: Open) -> None:
     """The old one's pod ends late, with a result that must reach nobody; the controller learns of all of it at once."""
     async with run() as (here, proxy, plan):
