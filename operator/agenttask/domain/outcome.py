@@ -23,6 +23,7 @@ _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
     Reason.CANCELLED_BY_USER,
 }
 _TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
+_KUBELET_DEADLINE: Final = "DeadlineExceeded"
 _NOT_FOUND: Final = "ContainerStatusUnknown"
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
 SIGKILL_EXIT: Final = 137
@@ -83,6 +84,11 @@ def fate_known(pod: SeenPod) -> bool:
     return pod.started is None and (not pod.node or (pod.phase == "Failed" and not pod.disrupted))
 
 
+def never_started(pod: SeenPod) -> bool:
+    """Whether the kubelet ended the pod at the pod's own deadline, which holds for waiting too, and its container had not begun."""
+    return pod.started is None and pod.reason == _KUBELET_DEADLINE
+
+
 def report_of(pod: SeenPod) -> Report | None:
     """The last report of this attempt, if the container left one."""
     if pod.terminated is None or not pod.terminated.message:
@@ -96,7 +102,7 @@ def report_of(pod: SeenPod) -> Report | None:
 
 def _late(pod: SeenPod, deadline: float | None) -> bool:
     """Whether the deadline ended it: the kubelet says so, or it was deleted at its deadline."""
-    if pod.reason == "DeadlineExceeded":
+    if pod.reason == _KUBELET_DEADLINE:
         return True
     end = pod.terminated.finished if pod.terminated is not None else None
     ended = end if end is not None else pod.deletion

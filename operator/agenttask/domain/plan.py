@@ -165,8 +165,8 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
     removed = pod.terminated is None and pod.started is None and (pod.deletion is not None or pod.gone)
     if removed and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
         return _moved(task, seen, now)
-    if removed and not spec.cancel and not spec.suspend:
-        # Perhaps we deleted it and were stopped before the status: the cause is still to be seen.
+    if (removed or outcome.never_started(pod)) and not spec.cancel and not spec.suspend:
+        # Perhaps we deleted it and were stopped before the status, or were away until its own deadline: the cause is still to be seen.
         ends, why = deadlines.pending_ends(task, spec), waiting.why(pod, seen.missing_input)
         if isinstance(why, Refused):
             return _refuse(task, seen, why, now)

@@ -203,6 +203,20 @@ def test_the_pending_deadline_starts_anew_after_a_back_off() -> None:
     assert late.reason is Reason.PENDING_DEADLINE_EXCEEDED
 
 
+def test_a_pod_that_its_own_deadline_ended_before_it_started_was_pending_too_long() -> None:
+    """The controller was away: a task that never ran has not run too long."""
+    found = pod(phase="Failed", reason="DeadlineExceeded", waiting_reason="ImagePullBackOff", waiting_message="no such image")
+
+    made = at(200, seen(found), task())
+
+    assert made.status is not None
+    assert (made.status.reason, made.status.active_seconds) == (Reason.PENDING_DEADLINE_EXCEEDED, 0)
+    assert made.status.message == "not started within 60 s; waiting for ImagePull: no such image"
+    ran = at(200, seen(pod(running_since=CREATED + 2, phase="Failed", reason="DeadlineExceeded")), task()).status
+    assert ran is not None
+    assert ran.reason is Reason.DEADLINE_EXCEEDED
+
+
 # ---- suspend
 
 
