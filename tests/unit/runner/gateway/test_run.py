@@ -182,9 +182,10 @@ async def test_an_output_that_cannot_be_kept_fails_the_task_with_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, act: Any, told: str
 ) -> None:
     async with cluster(tmp_path, monkeypatch) as it:
-        it.grace = 0.1
         if act is not None:
             it.gateway.always["/v1/output"] = act
+        if "took none of it" in told:
+            it.grace = 0.1  # it is asked all that time
         outcome = await it.run(do("x", times=str(size)))
         kind, reason = (NotHandedOver, Reason.LOST) if "took none of it" in told else (OutputTooLarge, Reason.OUTPUT_TOO_LARGE)
         assert isinstance(outcome.error, kind)
