@@ -170,7 +170,7 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
         ends, why = deadlines.pending_ends(task, spec), waiting.why(pod, seen.missing_input)
         if isinstance(why, Refused):
             return _refuse(task, seen, why, now)
-        if ends is not None and (pod.deletion or now) >= ends:
+        if ends is not None and min(now, pod.deletion or now) >= ends:  # a deletion's time is the end of its grace
             return _too_late(task, spec, seen, why, now)
     ends = deadlines.active_ends(task, pod, spec)
     ended = outcome.of(pod, deadline=ends, seconds=spec.active_deadline_seconds, stored=seen.stored)

@@ -203,6 +203,14 @@ def test_the_pending_deadline_starts_anew_after_a_back_off() -> None:
     assert late.reason is Reason.PENDING_DEADLINE_EXCEEDED
 
 
+def test_a_pod_that_was_taken_away_before_the_deadline_is_no_matter_of_the_deadline() -> None:
+    """Its grace would have ended after it."""
+    made = at(45, seen(pod(gone=True, deletion=CREATED + 75)), task())
+
+    assert made.status is not None
+    assert (made.status.reason, made.status.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+
+
 def test_a_pod_that_its_own_deadline_ended_before_it_started_was_pending_too_long() -> None:
     """The controller was away: a task that never ran has not run too long."""
     found = pod(phase="Failed", reason="DeadlineExceeded", waiting_reason="ImagePullBackOff", waiting_message="no such image")
