@@ -38,7 +38,7 @@ async def test_rights_in_one_of_two_namespaces_are_revoked_and_restored(run: Ope
         async def served() -> object:
             return (await here.api.get(path("pods", there)))["items"]
 
-        await eventually(served, 60, "the pod of the task that had no rights")
+        await eventually(served, 90, "the pod of the task that had no rights")
         await here.judge(ends("succeed", "fail"))
         assert here.controller.restarts == 0
 

@@ -47,9 +47,14 @@ async def test_tasks_of_the_past_are_not_finished_twice(run: Open) -> None:
         before = (await here.api.get(path("agenttasks", here.namespace)))["metadata"]["resourceVersion"]
         await here.recorder.until_phase("one", "Succeeded")
         await here.controller.stop()
+        written = sum(one.method == "PATCH" for one in proxy.seen)
+        behind = asyncio.Event()
         plan.add(listing("agenttasks"), time_travel(before), times=2)
+        plan.add(watching("agenttasks"), bookmarks_only(behind), times=None)
         await here.controller.start()
-        await proxy.until(lambda seen: sum(one.method == "PATCH" for one in seen) == 2)
+        await proxy.until(lambda seen: sum(one.method == "PATCH" for one in seen) > written)
+        plan.clear()
+        behind.set()
         await here.judge({"one": SUCCEEDED})
 
 

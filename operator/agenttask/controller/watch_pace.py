@@ -15,7 +15,10 @@ from agenttask.controller.reflector import RECONNECTS, SETTLED_SECONDS
 
 
 class WatchPace:
-    """An aiohttp middleware. A stream that was opened less than ten seconds ago was a short one, and each in a row waits longer."""
+    """An aiohttp middleware. A stream that was opened less than ten seconds ago was a short one, and each in a row waits longer.
+
+    One that was refused was not opened: for that kopf has a back-off of its own.
+    """
 
     def __init__(
         self,
@@ -30,11 +33,14 @@ class WatchPace:
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """Open a watch, when it is time; other requests at once."""
-        if request.url.query.get("watch") == "true":
-            path = request.url.path
-            opened, short = self._opened.get(path, (float("-inf"), 0))
-            short = short + 1 if self._clock() - opened < SETTLED_SECONDS else 0
-            if short:
-                await self._sleep(RECONNECTS.delay(short, self._random))
+        if request.url.query.get("watch") != "true":
+            return await handler(request)
+        path = request.url.path
+        opened, short = self._opened.get(path, (float("-inf"), 0))
+        short = short + 1 if self._clock() - opened < SETTLED_SECONDS else 0
+        if short:
+            await self._sleep(RECONNECTS.delay(short, self._random))
+        response = await handler(request)
+        if response.status < 400:
             self._opened[path] = self._clock(), short
-        return await handler(request)
+        return response

@@ -15,6 +15,13 @@ class Asked:
         self.url = URL(url)
 
 
+class Answered:
+    """An answer, as far as the pace looks at it."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
 class Line:
     """A pace on a clock of its own; `slept` are the waits so far."""
 
@@ -22,10 +29,10 @@ class Line:
         self.now, self.slept, self.opened = 0.0, list[float](), list[str]()
         self._pace = WatchPace(clock=lambda: self.now, random=lambda: 1.0, sleep=self._sleep)
 
-    async def ask(self, url: str) -> None:
+    async def ask(self, url: str, status: int = 200) -> None:
         async def handler(request: Any) -> aiohttp.ClientResponse:
             self.opened.append(request.url.path)
-            return cast("aiohttp.ClientResponse", None)
+            return cast("aiohttp.ClientResponse", Answered(status))
 
         await self._pace(cast("aiohttp.ClientRequest", Asked(url)), handler)
 
@@ -61,3 +68,11 @@ async def test_other_kinds_and_other_requests_do_not_wait() -> None:
     await line.ask("http://server/tasks")
 
     assert (line.slept, len(line.opened)) == ([], 4)
+
+
+async def test_what_is_refused_was_no_stream() -> None:
+    line = Line()
+    for status in (403, 403, 403, 200, 403, 200):
+        await line.ask("http://server/tasks?watch=true", status)
+
+    assert line.slept == [0.2, 0.2]
