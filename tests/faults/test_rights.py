@@ -10,6 +10,7 @@ from tests.faults.lives import ends, live
 from tests.faults.paths import path
 from tests.faults.plan import watching
 from tests.faults.proxy import Exchange
+from tests.faults.soak import SOAK
 from tests.faults.stream_faults import ended
 
 TASK = {
@@ -40,31 +41,6 @@ async def test_rights_in_one_of_two_namespaces_are_revoked_and_restored(run: Ope
 
         await eventually(served, 90, "the pod of the task that had no rights")
         await here.judge(ends("succeed", "fail"))
-        assert here.controller.restarts == 0
-
-
-async def test_a_namespace_that_was_forbidden_from_the_start_holds_up_no_other(run: Open) -> None:
-    """403 for all of it while the controller starts: the other namespace is served, this one once the right is there."""
-    async with run(others=1, start=False) as (here, proxy, _):
-        there = f"{here.namespace}-0"
-        binding = next(one for one in here.roles if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == there)
-        where = path("rolebindings", there)
-        await here.api.delete(f"{where}/{binding['metadata']['name']}")
-        await here.api.create(path("agenttasks", there), TASK)
-        starting = asyncio.create_task(here.run(here.controller))
-        await live(here, "succeed", "waits")
-        await starting
-        await here.recorder.until_phase("succeed", "Succeeded", seconds=10)
-        assert f"namespace {there} is not served yet" in here.controller.log
-        assert "status" not in await here.api.get(path("agenttasks", there, "poor"))
-        assert not [one for one in proxy.seen if one.mutating and one.namespace == there]
-        await here.api.create(where, binding)
-
-        async def served() -> object:
-            return (await here.api.get(path("pods", there)))["items"]
-
-        await eventually(served, 90, "the pod of the task that had no rights")
-        await here.judge(ends("succeed", "waits"))
         assert here.controller.restarts == 0
 
 
@@ -105,3 +81,30 @@ async def test_the_crd_is_replaced(run: Open) -> None:
         await living
         await here.judge(ends("long", "waits", "succeed"))
         assert here.controller.restarts == 0
+
+
+if SOAK:
+
+    async def test_a_namespace_that_was_forbidden_from_the_start_holds_up_no_other(run: Open) -> None:
+        """403 for all of it while the controller starts: the other namespace is served, this one once the right is there."""
+        async with run(others=1, start=False) as (here, proxy, _):
+            there = f"{here.namespace}-0"
+            binding = next(one for one in here.roles if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == there)
+            where = path("rolebindings", there)
+            await here.api.delete(f"{where}/{binding['metadata']['name']}")
+            await here.api.create(path("agenttasks", there), TASK)
+            starting = asyncio.create_task(here.run(here.controller))
+            await live(here, "succeed", "waits")
+            await starting
+            await here.recorder.until_phase("succeed", "Succeeded", seconds=10)
+            assert f"namespace {there} is not served yet" in here.controller.log
+            assert "status" not in await here.api.get(path("agenttasks", there, "poor"))
+            assert not [one for one in proxy.seen if one.mutating and one.namespace == there]
+            await here.api.create(where, binding)
+
+            async def served() -> object:
+                return (await here.api.get(path("pods", there)))["items"]
+
+            await eventually(served, 90, "the pod of the task that had no rights")
+            await here.judge(ends("succeed", "waits"))
+            assert here.controller.restarts == 0
