@@ -16,6 +16,7 @@ from agenttask.api.errors import Interrupted
 from agenttask.plugin.threading import ThreadingLimits, ThreadingState, WorkKind
 from agenttask_threading.importable import name_of
 from agenttask_threading.kinds import declared
+from agenttask_threading.niceness import after_the_loop
 
 T = TypeVar("T")
 MAX_THREADS: Final = 32
@@ -31,7 +32,7 @@ class AsyncThreads:
 
     def __init__(self, limits: ThreadingLimits) -> None:
         self._size = thread_count(limits)
-        self._pool = ThreadPoolExecutor(max_workers=self._size, thread_name_prefix="agenttask")
+        self._pool = ThreadPoolExecutor(max_workers=self._size, thread_name_prefix="agenttask", initializer=after_the_loop)
         self._threads: set[Future[Any]] = set()
         self._coroutines: set[asyncio.Future[None]] = set()
         self._draining = False
