@@ -33,7 +33,8 @@ async def serve(port: int, *, alive: Check, ready: Check, missing: Check = lambd
     try:
         site = web.TCPSite(runner, port=port)
         await site.start()
-        yield runner.addresses[0][1]
+        # With port 0 each family gets a port of its own; IPv4's is told, whose addresses are pairs.
+        yield next(one[1] for one in sorted(runner.addresses, key=len))
     finally:
         await runner.cleanup()
 

@@ -111,7 +111,7 @@ def test_a_plugin_that_is_not_allowed_is_not_even_imported():
 
 def test_the_built_in_plugins_load_through_their_entry_points():
     plugins = load(allowed_distributions=["agenttask"])
-    assert plugins.device_strategies.names == ("auto", "cpu", "gpu")
+    assert plugins.device_strategies.names == ("auto", "cheapest", "cpu", "gpu", "smallest")
     assert plugins.threading_strategies.names == ("async", "hybrid", "process")
     assert {"openai", "local", "scripted"} <= set(plugins.llm_clients.names)
     assert "optimized" in plugins.model_factories.names
