@@ -114,7 +114,7 @@ LIVES: Final[dict[str, Life]] = {
     "long": Life(end=SUCCEEDED, patches=2, pods=_runs_until_seen),
     "waits": Life(end=SUCCEEDED, patches=2, spec={"steps": _ASKS}, act=_model_arrives),
     "unknown": Life(end=End(phase="Failed", reason="UnknownPlugin", pods=0), spec={"device": {"strategy": "none-such"}}),
-    "late": Life(end=End(phase="Failed", reason="DeadlineExceeded", unseen=4), spec={"activeDeadlineSeconds": 1}, pods=_runs_for_ever),
+    "late": Life(end=End(phase="Failed", reason="DeadlineExceeded"), patches=2, spec={"activeDeadlineSeconds": 1}, pods=_runs_for_ever),
     "image": Life(end=End(phase="Failed", reason="ImageError", unseen=4), pods=_waits("InvalidImageName", "couldn't parse image name")),
     "evicted": Life(end=_TWICE, patches=2, spec={"retry": _SOON}, pods=_first(FakePod.evicted)),
     "again": Life(end=_TWICE, patches=2, spec={"retry": _SOON | {"limit": 1}}, pods=_first(_step_fails)),

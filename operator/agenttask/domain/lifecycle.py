@@ -71,7 +71,7 @@ def running(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> Agen
     """The container runs; how far it is shows in what it tells the gateway, and in the report that it leaves."""
     draft = _Draft(task, now)
     draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
-    draft.set(ConditionType.POD_READY, "True", Reason.POD_RUNNING)
+    draft.set(ConditionType.POD_READY, "True", Reason.POD_RUNNING, since=pod.started)
     steps = progress.steps_of(task.spec.steps, seen.live, pod, ended=False, now=now) if task.spec is not None else ()
     status = draft.status(seen, Reason.POD_RUNNING, None)
     return msgspec.structs.replace(status, steps=steps, progress=progress.progress_of(steps))
@@ -194,8 +194,8 @@ class _Draft:
         """Whether the condition is there at all."""
         return any(condition.type == kind for condition in self._conditions)
 
-    def set(self, kind: ConditionType, value: ConditionStatus, reason: Reason, message: str = "") -> None:
-        """Set one condition."""
+    def set(self, kind: ConditionType, value: ConditionStatus, reason: Reason, message: str = "", *, since: float | None = None) -> None:
+        """Set one condition; `since` is when it came to be so, where that is known better than by now."""
         self._conditions = with_condition(
             self._conditions,
             kind,
@@ -203,7 +203,7 @@ class _Draft:
             reason,
             shorten(message or reason.describe(), MAX_MESSAGE),
             generation=self._task.metadata.generation,
-            now=self._now,
+            now=self._now if since is None else min(since, self._now),
         )
 
     def settle(self, kind: ConditionType, reason: Reason) -> None:

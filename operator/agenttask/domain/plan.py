@@ -134,6 +134,10 @@ def _starting(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenP
 def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
     ends = deadlines.active_ends(task, pod, spec)
     if ends is not None and now >= ends:
+        status = _if_changed(task, lifecycle.running(task, seen, pod, now))
+        if status is not None and task.status.phase is not Phase.RUNNING:
+            # On record first: a controller that is killed after the DELETE must know how long it ran.
+            return Plan(status=status, requeue_after=AT_ONCE)
         # Its last words and its end arrive by the watch; status waits for them.
         return Plan(actions=(_delete(pod, "activeDeadlineSeconds"),), requeue_after=deadlines.LONGEST_SLEEP)
     settles = deadlines.running_settles(pod.started or now)

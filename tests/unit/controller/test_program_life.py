@@ -77,7 +77,8 @@ async def test_a_longer_task_shows_starting_and_running_once_each(server: FakeAp
     assert (waits["reason"], "Insufficient cpu" in waits["message"]) == ("Unschedulable", True)
     assert (runs["reason"], runs["progress"]) == ("PodRunning", "0/1")
     assert (found["output"], found.get("message")) == ("at last", None)
-    assert [method for method, _ in server.writes] == ["POST", "PATCH", "PATCH", "PATCH"]
+    # On a slow machine its pod may be seen to start, which is another reason, before it is seen to run.
+    assert [method for method, _ in server.writes] in (["POST", *["PATCH"] * 3], ["POST", *["PATCH"] * 4])
 
 
 async def test_a_missing_model_is_told_once_and_its_appearance_wakes_the_task(server: FakeApiServer) -> None:

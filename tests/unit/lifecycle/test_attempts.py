@@ -160,7 +160,8 @@ def test_running_time_adds_up_and_ends_the_task() -> None:
     assert made.status is not None
     assert (made.status.reason, made.status.active_seconds) == (Reason.DEADLINE_EXCEEDED, 101)
 
-    stops = at(60, second(running(40, attempt=2)), one)
+    runs = after(one, at(45, second(running(40, attempt=2)), one))
+    stops = at(60, second(running(40, attempt=2)), runs)
     assert [action.why for action in stops.actions if isinstance(action, DeletePod)] == ["activeDeadlineSeconds"]
 
 
@@ -173,7 +174,7 @@ def test_an_attempt_that_went_unseen_ran_as_long_as_it_can_have_run() -> None:
 
     assert early is not None
     assert late is not None
-    assert (early.reason, early.active_seconds) == (Reason.BACKING_OFF, 50)
+    assert (early.reason, early.active_seconds) == (Reason.BACKING_OFF, 58)
     assert (late.phase, late.reason) == (Phase.FAILED, Reason.DEADLINE_EXCEEDED)
 
 

@@ -1,5 +1,6 @@
 """A node whose clock is ten minutes off: deadlines, times in status and the time that counts as run stay sensible."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,8 +32,11 @@ def test_a_task_of_a_minute_is_not_stopped_for_its_nodes_clock(off: float) -> No
 
 @pytest.mark.parametrize("off", OFF)
 def test_its_deadline_is_held_all_the_same(off: float) -> None:
-    late = CREATED + 70
-    made = plan(task(activeDeadlineSeconds=60), seen(on_our_clock(running(2.0 + off), late)), late)
+    late, one = CREATED + 70, task(activeDeadlineSeconds=60)
+    found = seen(on_our_clock(running(2.0 + off), late))
+    recorded = plan(one, found, late)
+    assert recorded.status is not None
+    made = plan(msgspec.structs.replace(one, status=recorded.status), found, late)
     assert made.actions == (DeletePod(name=POD, uid="pod-uid", why="activeDeadlineSeconds"),)
 
 

@@ -249,8 +249,13 @@ def test_running_is_told_when_it_lasts_and_the_kubelet_would_have_told_an_end() 
 
 
 def test_a_pod_that_runs_too_long_is_deleted_and_its_end_waited_for() -> None:
-    made = at(102, seen(running(2)))
+    recorded = at(102, seen(running(2)))
+    made = at(102, seen(running(2)), applied(task(), recorded))
 
+    # First that it runs, and since when: a controller killed after the DELETE must know.
+    assert recorded.status is not None
+    assert (recorded.actions, recorded.status.phase) == ((), Phase.RUNNING)
+    assert [one.last_transition_time for one in recorded.status.conditions if one.type == "PodReady"] == ["2027-01-15T08:00:02Z"]
     assert made.actions == (DeletePod(name=POD, uid="pod-uid", why="activeDeadlineSeconds"),)
     assert made.status is None
     assert at(103, seen(running(2, deletion=CREATED + 132))).actions == ()
