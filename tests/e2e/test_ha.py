@@ -43,7 +43,7 @@ def test_a_standby_is_ready_and_takes_over_from_a_leader_that_goes(release: Name
 
     after = release.ended("after")
     through = release.ended("through")
-    assert now in replicas
+    assert now in controllers(release)  # the standby, or on a busy node the one that came in the leader's place
     assert after["phase"] == "Succeeded", after
     assert (through["phase"], through["attempt"], through["podName"]) == ("Succeeded", 1, before["podName"]), through
     assert len(release.pods("agenttask.dev/task-name=through")) == 1
