@@ -47,18 +47,17 @@ class Turns:
 
     def line_up(self, task: SeenTask, now: float) -> None:
         """Before the first decision: whoever has a pod has a turn, whoever is ready waits for one."""
-        attempt = attempts.current(task)
-        pod = self._world.pods.get(task.uid, pod_name(task.metadata.name, task.uid, attempt))
-        self.admission(task, pod, attempt, unanswered=False, now=now)
+        pod = self._world.pods.get(task.uid, pod_name(task.metadata.name, task.uid, attempts.current(task)))
+        self.admission(task, pod, unanswered=False, now=now)
 
-    def admission(self, task: SeenTask, pod: SeenPod | None, attempt: int, *, unanswered: bool, now: float) -> Admission:
+    def admission(self, task: SeenTask, pod: SeenPod | None, *, unanswered: bool, now: float) -> Admission:
         """Whether the current attempt's pod may be created; `unanswered` as in Observation."""
         spec, uid = task.spec, task.uid
         if spec is not None and pod is not None and not pod.finished and not pod.gates:
             class_ = pod.device.class_ if pod.device is not None else ""
             self._dispatcher.hold(uid, class_, lambda: self._wish(task, spec))
             return NOT_ASKED
-        if spec is None or pod is not None or not self._wants(task, spec, attempt, unanswered=unanswered, now=now):
+        if spec is None or pod is not None or not self._wants(task, spec, unanswered=unanswered, now=now):
             self._dispatcher.leave(uid)
             return NOT_ASKED
         found = self._asked(task, spec)
@@ -83,7 +82,7 @@ class Turns:
         self._refusals.pop(uid, None)
         self._dispatcher.leave(uid)
 
-    def _wants(self, task: SeenTask, spec: AgentTaskSpec, attempt: int, *, unanswered: bool, now: float) -> bool:
+    def _wants(self, task: SeenTask, spec: AgentTaskSpec, *, unanswered: bool, now: float) -> bool:
         """Whether a task without a pod is to have one now, as far as it is up to the task."""
         if task.metadata.deletion_timestamp is not None or spec.managed_by not in (None, MANAGER):
             return False
@@ -92,7 +91,7 @@ class Turns:
         again, rejection = deadlines.retry_at(task), self._pods.rejection(task.uid)
         if rejection is not None and (rejection.retry_at is None or now < rejection.retry_at):
             return False
-        lost = bool(task.status.pod_name) and task.status.attempt == attempt and not unanswered and rejection is None
+        lost = attempts.on_record(task) and not unanswered and rejection is None
         return not lost and (again is None or now >= again)
 
     def _asked(self, task: SeenTask, spec: AgentTaskSpec) -> Admission:

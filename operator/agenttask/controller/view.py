@@ -46,8 +46,11 @@ class View:
         attempt = attempts.current(task)
         name = pod_name(task.metadata.name, task.uid, attempt)
         pod = self._world.pods.get(task.uid, name)
-        on_record = bool(task.status.pod_name) and task.status.attempt == attempt
-        if (pod is None and (on_record or self._pods.unsure(task.uid))) or _left(pod) or self._world.pods.overdue(task.uid, name, now):
+        if (
+            (pod is None and (attempts.on_record(task) or self._pods.unsure(task.uid)))
+            or _left(pod)
+            or self._world.pods.overdue(task.uid, name, now)
+        ):
             # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost or Cancelled are for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
@@ -59,7 +62,7 @@ class View:
             waits = missing(task.namespace, spec, models, self._world.inputs.__contains__)
         unanswered = self._unanswered.get(task.uid) == attempt
         return Observation(
-            admission=self._turns.admission(task, pod, attempt, unanswered=unanswered, now=now),
+            admission=self._turns.admission(task, pod, unanswered=unanswered, now=now),
             attempt=attempt,
             pod=pod,
             pod_name=name,

@@ -49,9 +49,9 @@ def current(task: SeenTask) -> int:
     return task.status.ended_attempts + 1
 
 
-def on_record(task: SeenTask, seen: Observation) -> bool:
+def on_record(task: SeenTask) -> bool:
     """Whether status says that the current attempt has a pod."""
-    return bool(task.status.pod_name) and task.status.attempt == seen.attempt
+    return bool(task.status.pod_name) and task.status.attempt == current(task)
 
 
 def cancelled(ended: Outcome | None) -> AttemptEnd:

@@ -75,9 +75,9 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
 def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
     if holds(task.status.conditions, ConditionType.SUSPENDED):
         return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=AT_ONCE)
-    if attempts.on_record(task, seen) and fallback.given_up(task, seen):
+    if attempts.on_record(task) and fallback.given_up(task, seen):
         return _moved(task, seen, now)
-    if attempts.on_record(task, seen) and not seen.unanswered and seen.rejection is None:
+    if attempts.on_record(task) and not seen.unanswered and seen.rejection is None:
         message = f"pod {task.status.pod_name} is gone, and nobody saw how it ended"
         return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST, message=message), now, known=False)
     again = deadlines.retry_at(task)
@@ -95,7 +95,7 @@ def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: fl
     ends = deadlines.pending_ends(task, spec)
     if ends is not None and now >= ends:
         return _too_late(task, spec, seen, _last_wait(task, seen), now)
-    to_record = spec.execution.at_most_once and not attempts.on_record(task, seen)
+    to_record = spec.execution.at_most_once and not attempts.on_record(task)
     record = lifecycle.recorded(task, seen, seen.attempt, now) if to_record else None
     return Plan(actions=(CreatePod(attempt=seen.attempt, record=record),))
 
@@ -109,7 +109,7 @@ def _stopped(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float)
         return _leaving(task, spec, seen, pod, now)
     if spec.cancel:
         return Plan(status=lifecycle.finished(task, seen, attempts.cancelled(None), now))
-    if attempts.on_record(task, seen):
+    if attempts.on_record(task):
         return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST), now, known=False)
     if task.status.phase is Phase.SUSPENDED:
         return Plan()
