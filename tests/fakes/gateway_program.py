@@ -1,9 +1,7 @@
 """The controller's own gateway for a runner to ask: its application and socket, over a fake API server's store."""
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from agenttask.api.document import GatewayDocument
@@ -12,6 +10,7 @@ from agenttask.controller.gateway.identity import SecretIdentity
 from agenttask.controller.gateway.listener import Doors, listen
 from agenttask.controller.gateway.server import Gateway
 from tests.fakes.gateway_desk import Counter, SecretFolder
+from tests.fakes.own_thread import in_own_thread
 from tests.fakes.seen import UID, task
 
 
@@ -43,23 +42,5 @@ async def serving(replica: Replica, folder: Path) -> AsyncIterator[GatewayDocume
 @contextmanager
 def in_thread(replica: Replica, folder: Path) -> Iterator[GatewayDocument]:
     """The same for other processes."""
-    loop = asyncio.new_event_loop()
-    ready: list[GatewayDocument] = []
-    there, end = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with serving(replica, folder) as document:
-            ready.append(document)
-            there.set()
-            await end.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert there.wait(30)
-        yield ready[0]
-    finally:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(end.set)
-        thread.join(30)
-        loop.close()
+    with in_own_thread(serving(replica, folder)) as document:
+        yield document

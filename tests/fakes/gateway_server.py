@@ -2,10 +2,9 @@
 
 import asyncio
 import ssl
-import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 import trustme
@@ -24,6 +23,7 @@ from agenttask.api.gateway import (
     decode_live_report,
     encode_answer,
 )
+from tests.fakes.own_thread import in_own_thread
 
 HOST = "agenttask-gateway.test.svc"
 TOKEN = "payload.mac"
@@ -166,24 +166,5 @@ async def serving(gateway: FakeGateway, addresses: Sequence[str] = ("127.0.0.1",
 @contextmanager
 def in_thread(gateway: FakeGateway) -> Iterator[GatewayDocument]:
     """The same for other processes, as `localhost`."""
-    loop = asyncio.new_event_loop()
-    serving_ = serving(gateway, host="localhost")
-    ready: list[GatewayDocument] = []
-    there, end = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with serving_ as document:
-            ready.append(document)
-            there.set()
-            await end.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert there.wait(30)
-        yield ready[0]
-    finally:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(end.set)
-        thread.join(30)
-        loop.close()
+    with in_own_thread(serving(gateway, host="localhost")) as document:
+        yield document
