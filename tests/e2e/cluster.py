@@ -82,3 +82,23 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         selector = f"agenttask.dev/task-name={name}"
         described = self.kubectl("describe", "pods", "-l", selector, check=False)
         return described[-3000:] + self.kubectl("logs", "-l", selector, "--tail=30", check=False)
+
+
+def node_folder(volume: str, *, claim: str, mode: str) -> list[dict[str, Any]]:
+    """A folder of the node as a PersistentVolume of this name, and the claim that is bound to it."""
+    common = {"accessModes": [mode], "storageClassName": "by-hand"}
+    source = {"hostPath": {"path": f"/tmp/{volume}", "type": "DirectoryOrCreate"}, "persistentVolumeReclaimPolicy": "Retain"}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {**common, **source, "capacity": {"storage": "1Mi"}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim},
+            "spec": {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Mi"}}},
+        },
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import Namespace, node_folder
 from tests.e2e.conftest import install, uninstall
 
 pytestmark = pytest.mark.cluster
@@ -129,26 +129,6 @@ def test_cheapest_goes_by_cost_and_a_local_model_is_elsewhere_on_remote(devices:
     assert "hello" in status["output"]
 
 
-def folder(name: str) -> list[dict[str, Any]]:
-    """A folder of the node as a claim `work`."""
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "by-hand"}
-    source = {"hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"}, "persistentVolumeReclaimPolicy": "Retain"}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {**common, **source, "capacity": {"storage": "1Mi"}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "work"},
-            "spec": {**common, "volumeName": name, "resources": {"requests": {"storage": "1Mi"}}},
-        },
-    ]
-
-
 def test_a_workspace_on_a_claim_outlives_the_pod(devices: Namespace, images: Mapping[str, str]) -> None:
     name = f"{devices.name}-work"
     workspace = {"persistentVolumeClaim": {"claimName": "work"}}
@@ -170,7 +150,7 @@ def test_a_workspace_on_a_claim_outlives_the_pod(devices: Namespace, images: Map
     devices.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "opener"}, "spec": opener})
     devices.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/opener", "--timeout=60s")
     try:
-        devices.apply(*folder(name))
+        devices.apply(*node_folder(name, claim="work", mode="ReadWriteOnce"))
         written = devices.ended("writes")
         devices.apply(task("reads", "cat note", workspace=workspace))
         status = devices.ended("reads")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import Namespace, node_folder
 from tests.e2e.conftest import model
 from tests.e2e.test_tasks import task
 
@@ -15,31 +15,11 @@ CERTIFICATES = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c
 LOOK = """cat /etc/agenttask-ca/*/ca.pem; ls -d /mnt/models/*; touch /mnt/models/claimed/x 2>&1 | grep -o Read-only"""
 
 
-def volume(name: str) -> list[dict[str, Any]]:
-    """A folder of the node as a claim `weights`."""
-    common = {"accessModes": ["ReadOnlyMany"], "storageClassName": "by-hand"}
-    source = {"hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"}, "persistentVolumeReclaimPolicy": "Retain"}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {**common, **source, "capacity": {"storage": "1Mi"}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "weights"},
-            "spec": {**common, "volumeName": name, "resources": {"requests": {"storage": "1Mi"}}},
-        },
-    ]
-
-
 @pytest.fixture
 def weights(release: Namespace) -> Iterator[list[dict[str, Any]]]:
     """The objects of a claim, applied by the test; removed after it."""
     name = f"{release.name}-weights"
-    yield volume(name)
+    yield node_folder(name, claim="weights", mode="ReadOnlyMany")
     release.kubectl("delete", "agenttasks", "looks", "--ignore-not-found")
     release.kubectl("delete", "persistentvolumeclaim", "weights", "--ignore-not-found", "--wait=false")
     release.kubectl("delete", "persistentvolume", name, "--ignore-not-found", "--wait=false")
