@@ -6,6 +6,7 @@ Everything runs by `agenttask run`'s own code in a process for each measurement;
 """
 
 import argparse
+import asyncio
 import contextlib
 import io
 import json
@@ -20,16 +21,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
-import uvloop
 import yaml
 from bench.meter import measured
 
 from agenttask.cli.checking import check
 from agenttask.cli.manifests import read_files
-from agenttask.cli.running import RunOptions, execute, prepared_runs
+from agenttask.cli.preparing import RunOptions, prepared_runs
+from agenttask.cli.running import execute
 from agenttask.cli.schemas import packaged_schemas
 from agenttask.plugin.registry import load
 from agenttask.plugin.threading import ThreadingLimits, WorkKind
+from agenttask.runner.event_loop import new_event_loop
 from agenttask.runner.turns import short_turns
 
 MIB = "x" * (1 << 20)
@@ -157,8 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("AGENTTASK_MODEL_CACHE", str(Path.home() / ".cache" / "agenttask" / "models"))
     if options.only:
-        with short_turns():
-            print(json.dumps(uvloop.run(MEASUREMENTS[options.only]())))
+        with short_turns(), asyncio.Runner(loop_factory=new_event_loop) as runner:
+            print(json.dumps(runner.run(MEASUREMENTS[options.only]())))
         return
     for name in MEASUREMENTS:
         done = subprocess.run([sys.executable, __file__, "--only", name], stdout=subprocess.PIPE, text=True, check=True)

@@ -13,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
 from agenttask.api.errors import Interrupted
+from agenttask.plugin.niceness import after_the_loop
 from agenttask.plugin.threading import ThreadingLimits, ThreadingState, WorkKind
 from agenttask_threading.importable import name_of
 from agenttask_threading.kinds import declared
-from agenttask_threading.niceness import after_the_loop
 
 T = TypeVar("T")
 MAX_THREADS: Final = 32

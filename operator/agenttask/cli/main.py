@@ -17,7 +17,6 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from agenttask.cli import exit_codes
 from agenttask.cli.checking import Checked, check
@@ -31,6 +30,7 @@ from agenttask.cli.watching import file_changes, watch
 from agenttask.plugin.registry import ENTRY_POINT_GROUP, Plugins, load
 from agenttask.runner.credentials import adopt_orphans, take_credentials
 from agenttask.runner.descendants import kill_descendants
+from agenttask.runner.event_loop import new_event_loop
 from agenttask.runner.station import Outcome
 
 _MOST = 100_000
@@ -126,7 +126,8 @@ def _watch(options: argparse.Namespace, wanted: RunOptions, plugins: Plugins, cr
             else:
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
             wanted = msgspec.structs.replace(wanted, workspace=folder)
-        outcomes = uvloop.run(watching())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            outcomes = runner.run(watching())
     return exit_codes.of_errors([outcome.error for outcome in outcomes])
 
 

@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-import uvloop
-
 from agenttask.api.errors import DeadlineExceeded, StepFailed
 from agenttask.api.report import Report
 from agenttask.cli.checking import Checked
@@ -18,6 +16,7 @@ from agenttask.cli.looking import looked_at, summed
 from agenttask.cli.preparing import LocalRun, RunOptions, prepared_runs
 from agenttask.plugin.llm import Usage
 from agenttask.plugin.registry import Plugins
+from agenttask.runner.event_loop import new_event_loop
 from agenttask.runner.run import TaskRun
 from agenttask.runner.station import Outcome
 from agenttask.runner.stop import Stop, leave_at_once
@@ -34,7 +33,7 @@ def run_local(
     Raises:
         InvalidFile: something that a task needs is not given.
     """
-    with short_turns(), ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with short_turns(), ExitStack() as stack, asyncio.Runner(loop_factory=new_event_loop) as runner:
         runs = prepared_runs(checked, options, plugins, credentials, environ, stack)
         return runner.run(execute(runs, max_tasks=options.max_tasks))
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import uvloop
 from msgspec import Struct
 
 from agenttask.api.constants import DOCUMENT_PATH, INPUTS_PATH, SCRATCH_PATH, TERMINATION_PATH, WORKSPACE_PATH
@@ -31,6 +30,7 @@ from agenttask.runner.credentials import Credentials
 from agenttask.runner.debug import leak_report, traced_memory
 from agenttask.runner.descendants import kill_descendants
 from agenttask.runner.devices import visible_accelerators
+from agenttask.runner.event_loop import new_event_loop
 from agenttask.runner.gpu_memory import nvidia_probe
 from agenttask.runner.library_log import library_log
 from agenttask.runner.log import Log
@@ -141,7 +141,7 @@ def _run(
     try:
         with (
             traced_memory(log.line) if settings.debug else contextlib.nullcontext(),
-            asyncio.Runner(debug=settings.debug or None, loop_factory=uvloop.new_event_loop) as runner,
+            asyncio.Runner(debug=settings.debug or None, loop_factory=new_event_loop) as runner,
         ):
             return runner.run(serve(document, station, leave=lambda: _leave(stream)))
     finally:

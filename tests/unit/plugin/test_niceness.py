@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from agenttask.plugin import niceness
 from agenttask.plugin.threading import ThreadingLimits, WorkKind
-from agenttask_threading import niceness
 from agenttask_threading.threads import AsyncThreads
 
 
