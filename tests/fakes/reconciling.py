@@ -11,6 +11,7 @@ from agenttask.controller.installation import Installation
 from agenttask.controller.observer import NoObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.queues import Queues
+from agenttask.controller.quota_gate import QuotaGate
 from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.turns import Turns
 from agenttask.controller.view import View
@@ -38,13 +39,14 @@ def reconciler(
     wake: Callable[[str], None] = lambda _: None,
 ) -> Reconciler:
     """Its parts hold nothing but what they remember between passes; `wake` is told who got a turn without asking."""
-    pods = AttemptPods(pods=world.pods, writer=writer, installation=installation, clock=clock, random=random)
+    pods = AttemptPods(pods=world.pods, writer=writer, installation=installation, clock=clock)
     gate = Gate(installation, names, strategies)
     dispatcher = Dispatcher(
         queues=queues if queues is not None else Queues(lambda *_: None),
         models=world.models,
         inventory=world.inventory,
         gate=gate,
+        quota=QuotaGate(installation, charged=world.pods.charged, random=random),
         installation=installation,
         health=NothingTold(),
         max_running=max_running,
@@ -55,7 +57,15 @@ def reconciler(
     view = View(
         world=world,
         pods=pods,
-        turns=Turns(world=world, pods=pods, installation=installation, names=names, gate=gate, dispatcher=dispatcher),
+        turns=Turns(
+            world=world,
+            pods=pods,
+            installation=installation,
+            names=names,
+            gate=gate,
+            dispatcher=dispatcher,
+            node_lost_seconds=node_lost_seconds,
+        ),
         observer=NoObserver(),
         handover=handover,
         node_lost_seconds=node_lost_seconds,

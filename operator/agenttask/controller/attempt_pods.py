@@ -5,7 +5,6 @@ again after a restart.
 """
 
 import logging
-import random as randomness
 from collections.abc import Callable
 from typing import Final
 
@@ -32,26 +31,16 @@ _decode_pod: Final = msgspec.json.Decoder(Pod).decode
 class AttemptPods:
     """Pods by task and name; `clock` in Unix seconds."""
 
-    def __init__(
-        self,
-        *,
-        pods: PodCache,
-        writer: Writer,
-        installation: Installation,
-        clock: Callable[[], float],
-        random: Callable[[], float] = randomness.random,
-    ) -> None:
-        self._pods, self._writer, self._installation = pods, writer, installation
-        self._clock, self._random = clock, random
-        self._rejections: dict[str, tuple[Rejection, int]] = {}
-        """Why a task's pod was refused, and how often in a row."""
+    def __init__(self, *, pods: PodCache, writer: Writer, installation: Installation, clock: Callable[[], float]) -> None:
+        self._pods, self._writer, self._installation, self._clock = pods, writer, installation, clock
+        self._rejections: dict[str, Rejection] = {}
+        """Why a task's pod was refused."""
         self._unsure: set[str] = set()
         """Tasks whose POST had no answer, or a failure for one: their pod may be there, and the watch may be late."""
 
     def rejection(self, uid: str) -> Rejection | None:
         """Why the last POST for a task was refused, if it was."""
-        known = self._rejections.get(uid)
-        return known[0] if known is not None else None
+        return self._rejections.get(uid)
 
     def unsure(self, uid: str) -> bool:
         """Whether nobody knows if the last POST for a task made its pod; asking (`look_up`) tells."""
@@ -69,16 +58,14 @@ class AttemptPods:
             body = build(request, self._installation)
             verify(body, self._installation)
         except AgentTaskError as error:
-            self._rejections[task.uid] = (Rejection(reason=error.reason, message=str(error)), 1)
+            self._rejections[task.uid] = Rejection(reason=error.reason, message=str(error))
             return
         try:
             answer = await self._writer.create(pods_path(task.namespace), body)
         except AlreadyExists as taken:
             await self._adopt(task, name, taken)
         except (Forbidden, Invalid) as error:
-            failures = self._rejections[task.uid][1] + 1 if task.uid in self._rejections else 1
-            rejection = rejection_of(error, failures=failures, now=self._clock(), random=self._random())
-            self._rejections[task.uid] = (rejection, failures)
+            self._rejections[task.uid] = rejection_of(error)
             logger.warning("%s: pod refused: %s", task, error.message)
         except (ServerError, Unreachable):
             self._unsure.add(task.uid)
@@ -97,7 +84,7 @@ class AttemptPods:
             self._rejections.pop(task.uid, None)
         else:
             message = f"a pod {name} exists and is not this task's; delete it and create the task anew"
-            self._rejections[task.uid] = (Rejection(reason=Reason.POD_REJECTED, message=message), 1)
+            self._rejections[task.uid] = Rejection(reason=Reason.POD_REJECTED, message=message)
 
     async def look_up(self, task: SeenTask, name: str) -> Pod | None:
         """Ask the API server for the pod of this name, and take it in if it is the task's."""

@@ -30,6 +30,7 @@ from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import PodCache
 from agenttask.controller.program import Controller
 from agenttask.controller.queues import QueueObject, Queues
+from agenttask.controller.quota_gate import QuotaGate
 from agenttask.controller.reconcile import Reconciler
 from agenttask.controller.reflector import Reflector
 from agenttask.controller.settings import LeaderElection, Settings
@@ -93,7 +94,12 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     queues = Queues(lambda namespace, name: dispatcher.queue_changed(namespace, name))
     world = World(
         tasks=tasks,
-        pods=PodCache(inventory=inventory, is_open=lambda uid: tasks.get(uid) is not None, wake=queue.add),
+        pods=PodCache(
+            inventory=inventory,
+            is_open=lambda uid: tasks.get(uid) is not None,
+            wake=queue.add,
+            freed=lambda uid: dispatcher.pod_freed(uid),
+        ),
         models=Models(wake),
         inputs=Presence(wake),
         inventory=inventory,
@@ -117,13 +123,22 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         models=world.models if gates.provider_admission else Models(lambda _: None),
         inventory=inventory,
         gate=gate,
+        quota=QuotaGate(settings, charged=world.pods.charged),
         installation=settings,
         health=gateway.desk.health if gateway is not None and gates.provider_admission else NothingTold(),
         max_running=settings.max_running_tasks,
         wake=queue.add,
         clock=time.time,
     )
-    turns = Turns(world=world, pods=pods, installation=settings, names=names, gate=gate, dispatcher=dispatcher)
+    turns = Turns(
+        world=world,
+        pods=pods,
+        installation=settings,
+        names=names,
+        gate=gate,
+        dispatcher=dispatcher,
+        node_lost_seconds=settings.node_lost_seconds,
+    )
     keeper = LineKeeper(queues=queues, dispatcher=dispatcher, writer=writer, clock=time.time)
     view = View(
         world=world,
@@ -154,7 +169,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, queues, namespace)],
         nodes=_nodes(client, inventory) if settings.nodes else None,
         leadership=leadership,
-        line_up=Starter(tasks=tasks, turns=turns, dispatcher=dispatcher, clock=time.time).start,
+        line_up=Starter(tasks=tasks, pods=world.pods, turns=turns, dispatcher=dispatcher, clock=time.time).start,
         background={"gateway": lambda: gateway.run(controller.ready)} if gateway is not None else {},
         duties={"line": keeper.run, "expiry": expiry.run},
         workers=settings.workers,

@@ -4,20 +4,23 @@ Every decision is made in one go, without waiting for anything, so drivers side 
 turn is taken when it is given, before its pod is made. What the last round left waiting did not fit; so a change marks
 where somebody may fit now, and only there is looked again. Whoever gets a turn is woken, nobody else.
 
-Nothing is given before `open`: a controller that starts anew first hears of every pod that lives.
+Nothing is given before `open`: a controller that starts anew first hears of every pod that lives. What waiting tasks are told is
+in waiting_notes.py, what quotas refuse in quota_gate.py.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from agenttask.api.reasons import Reason
 from agenttask.controller.admission import DeviceWish, Gate
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.queues import Queues
+from agenttask.controller.quota_gate import QuotaGate
 from agenttask.controller.surroundings import Models
+from agenttask.controller.waiting_notes import WaitingNotes
 from agenttask.domain import room
 from agenttask.domain.device_size import sized
 from agenttask.domain.holdings import Holding, Holdings
@@ -25,20 +28,9 @@ from agenttask.domain.model_capacity import ModelHealth
 from agenttask.domain.observation import Admission, Admitted, Refused, Waits
 from agenttask.domain.queueing import Line, Wish
 
-SHOWN_POSITIONS: Final = 32
 _STARTING: Final = Waits(reason=Reason.QUEUE_FULL, message="the controller has just started and does not know all pods yet")
-_SMALL: Final = 64
-"""A line so short is counted anew each time."""
-POSITIONS_SECONDS: Final = 15.0
-"""Places in a long line are told so often: each is a write of status."""
-
-
-class _Positions(Struct):
-    """The first places of one queue as they were counted; tasks that were told another one are woken now and then."""
-
-    counted: float
-    told_at: float
-    places: dict[str, int]
+MOST_WISHES: Final = 64
+"""In a namespace; every decision compares them. Tasks of yet other sizes wait together, as tasks of any size."""
 
 
 class Dispatcher:
@@ -51,6 +43,7 @@ class Dispatcher:
         models: Models,
         inventory: Inventory,
         gate: Gate,
+        quota: QuotaGate,
         installation: Installation,
         health: ModelHealth,
         max_running: int,
@@ -58,15 +51,15 @@ class Dispatcher:
         clock: Callable[[], float],
     ) -> None:
         self._queues, self._models, self._inventory = queues, models, inventory
-        self._gate, self._installation, self._health = gate, installation, health
+        self._gate, self._quota, self._installation, self._health = gate, quota, installation, health
         self._max_running, self._wake, self._clock = max_running, wake, clock
         self._line = Line(lambda namespace, queue: room.aging_seconds(queue, queues.of(namespace)))
         self._held = Holdings()
         self._given: dict[str, Admitted] = {}
-        """Turns whose pod is not seen yet."""
-        self._positions: dict[tuple[str, str], _Positions] = {}
-        self._said: dict[str, tuple[Reason, int | None]] = {}
-        """What each waiting task was last told: why it waits, and its place."""
+        """Turns whose pod is not made yet, or not seen."""
+        self._until: dict[str, float] = {}
+        """Turns of tasks that are gone and whose pods live, and when those count as lost."""
+        self._notes = WaitingNotes(self._line, fits=self._fits, wake=wake, clock=clock)
         self._open = False
         self._deciding = False
         self._everywhere = False
@@ -85,10 +78,12 @@ class Dispatcher:
 
     def ask(self, uid: str, wish: Wish, *, priority: int, since: float) -> Admission:
         """A task without a pod wants one: its turn, or why it waits. The turn is kept until `leave`."""
-        given = self._given.get(uid)
-        if given is not None:
+        given, held = self._given.get(uid), self._held.get(uid)
+        if given is not None and held is not None and not self._quota.outdated(uid, held.wish, held.class_, self._clock()):
             return given
         self._end(uid)  # the turn of an attempt that is over
+        if self._line.crowded(wish, MOST_WISHES):
+            wish = structs.replace(wish, pod=None)
         if self._line.put(uid, wish, priority=priority, since=since):
             self._somewhere.add(wish.namespace)
         self._decide(asking=uid)
@@ -99,9 +94,7 @@ class Dispatcher:
             found = self._given.get(uid) or self._fits(wish)
         match found:
             case Waits():
-                position = self._position(uid, wish)
-                self._said[uid] = (found.reason, position)
-                return structs.replace(found, position=position)
+                return structs.replace(found, position=self._notes.say(uid, wish, found.reason))
             case Admitted() if uid not in self._given:
                 return _STARTING
             case Refused():
@@ -111,10 +104,20 @@ class Dispatcher:
     def hold(self, uid: str, class_: str, wish: Callable[[], Wish]) -> None:
         """The task has a pod that lives on this device class: it has its turn, whether we gave it or a controller before us."""
         self._given.pop(uid, None)
+        self._until.pop(uid, None)
         held = self._held.get(uid)
         if held is None or held.class_ != class_:
             self._forget(uid)
             self._held.add(uid, Holding(wish=wish(), class_=class_))
+
+    def hold_until(self, uid: str, class_: str, wish: Callable[[], Wish], lost_at: float) -> bool:
+        """The task is gone and has a pod that lives: its turn is over when that is gone too, or counts as lost. Whether it does not yet."""
+        if self._clock() >= lost_at:
+            self.leave(uid)
+            return False
+        self.hold(uid, class_, wish)
+        self._until[uid] = lost_at
+        return True
 
     def leave(self, uid: str) -> None:
         """The task waits no more and its turn is over: it has ended, is held back, or lacks something else."""
@@ -122,9 +125,33 @@ class Dispatcher:
         if self._end(uid):
             self._decide()
 
-    def taken_classes(self, namespace: str, queue: str) -> Mapping[str, str]:
-        """The device classes that the queue has enough of, each with the sentence for the task."""
-        return room.taken_classes(Wish(namespace=namespace, queue=queue), self._held, self._queues.of(namespace))
+    def made(self, uid: str) -> None:
+        """The API server took the pod of a task that has its turn."""
+        self._given.pop(uid, None)
+        held = self._held.get(uid)
+        if held is not None and self._quota.made(uid, held.wish):
+            self._somewhere.add(held.wish.namespace)
+            self._decide()
+
+    def refused(self, uid: str, message: str) -> None:
+        """The API server refused it for now: the task loses its turn, and waits where it stood when it asks again."""
+        held = self._held.get(uid)
+        if held is not None:
+            self._quota.refused(uid, held.wish, held.class_, message, self._clock())
+            self._end(uid)
+            self._decide()
+
+    def pod_freed(self, uid: str) -> None:
+        """A pod of the task counts for no quota any more."""
+        namespace = self._quota.freed(uid)
+        if namespace is not None:
+            self._somewhere.add(namespace)
+            self._decide()
+
+    def taken_classes(self, wish: Wish) -> Mapping[str, str]:
+        """The device classes that the task's queue or a quota has no room on, each with the sentence for the task."""
+        quota = self._quota.obstacle(wish, self._clock())
+        return {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **({} if isinstance(quota, Waits) else quota)}
 
     def queue_changed(self, namespace: str, queue: str) -> None:
         """A queue appeared, changed or went."""
@@ -132,7 +159,7 @@ class Dispatcher:
         self._somewhere.add(namespace)
         self._decide()
         if self._open:
-            self._tell((namespace, queue))
+            self._notes.tell((namespace, queue))
 
     def model_changed(self, namespace: str) -> None:
         """An AgentModel of the namespace did."""
@@ -145,16 +172,15 @@ class Dispatcher:
         self._decide()
 
     def tick(self) -> None:
-        """Time has passed: breakers close, loads change, the line has moved on."""
-        if any(wish.models for wish in self._line.wishes()):
-            self._everywhere = True
-            self._decide()
+        """A second has passed: breakers close, loads change, refused pods may be tried, the line has moved on."""
         now = self._clock()
-        for key, known in [*self._positions.items()]:
-            if not self._line.pending(*key):
-                del self._positions[key]
-            elif now - known.told_at >= POSITIONS_SECONDS:
-                self._tell(key)
+        for uid, lost_at in [*self._until.items()]:
+            if now >= lost_at:
+                self._wake(uid)
+        self._somewhere.update(self._quota.due(self._line.is_waited_in, now))
+        self._everywhere |= any(wish.models for wish in self._line.wishes())
+        self._decide()
+        self._notes.tick()
 
     def counts(self, namespace: str, queue: str) -> tuple[int, int, float | None]:
         """Of a queue: turns that are taken, tasks that wait, since when the oldest does (Unix seconds)."""
@@ -188,10 +214,11 @@ class Dispatcher:
 
     def _forget(self, uid: str) -> None:
         self._line.remove(uid)
-        self._said.pop(uid, None)
+        self._notes.forget(uid)
 
     def _grant(self, uid: str, wish: Wish, found: Admitted) -> None:
-        self._said.pop(uid, None)
+        self._notes.forget(uid)
+        self._quota.grant(uid, wish, found.device.class_)
         self._held.add(uid, Holding(wish=wish, class_=found.device.class_))
         self._given[uid] = found
         device = self._installation.device_class(found.device.class_)
@@ -204,7 +231,9 @@ class Dispatcher:
         held = self._held.remove(uid)
         if held is None:
             return False
-        self._given.pop(uid, None)
+        made = self._given.pop(uid, None) is None
+        self._until.pop(uid, None)
+        self._quota.leave(uid, held.wish, held.class_, made=made)
         self._everywhere |= full
         self._somewhere.add(held.wish.namespace)
         self._inventory.release(uid)
@@ -234,31 +263,8 @@ class Dispatcher:
             return waits
         if not isinstance(wish.device, DeviceWish):
             raise TypeError(f"a wish for a device is a DeviceWish, not {type(wish.device).__name__}")
-        return self._gate.place(wish.device, self._inventory.stock(wish.device.device.gpu), room.taken_classes(wish, self._held, queues))
-
-    def _position(self, uid: str, wish: Wish) -> int | None:
-        key, now = (wish.namespace, wish.queue), self._clock()
-        known = self._positions.get(key)
-        if known is None or now - known.counted >= POSITIONS_SECONDS or self._line.pending(*key) <= _SMALL:
-            self._count(key, now)
-        return self._positions[key].places.get(uid)
-
-    def _count(self, key: tuple[str, str], now: float) -> dict[str, int]:
-        places = {uid: place for place, uid in enumerate(self._line.ahead(*key, SHOWN_POSITIONS), 1)}
-        known = self._positions.setdefault(key, _Positions(counted=now, told_at=now, places=places))
-        known.counted, known.places = now, places
-        return places
-
-    def _tell(self, key: tuple[str, str]) -> None:
-        """Have those of the first looked at who wait for something else than they were told, or at another place."""
-        now = self._clock()
-        before = self._positions[key].places if key in self._positions else {}
-        places = self._count(key, now)
-        self._positions[key].told_at = now
-        for uid in {**places, **before}:
-            wish, said = self._line.wish(uid), self._said.get(uid)
-            if wish is None or said is None:
-                continue
-            found = self._fits(wish)
-            if not isinstance(found, Waits) or (found.reason, places.get(uid)) != said:
-                self._wake(uid)
+        refused = self._quota.obstacle(wish, self._clock())
+        if isinstance(refused, Waits):
+            return refused
+        full = {**room.taken_classes(wish, self._held, queues), **refused}
+        return self._gate.place(wish.device, self._inventory.stock(wish.device.device.gpu), full)

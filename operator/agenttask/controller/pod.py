@@ -86,6 +86,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
             },
             "annotations": {
                 **spec.pod.annotations,
+                c.LABEL_QUEUE: spec.queue,
                 c.ANNOTATION_DOCUMENT: encode(document),
                 c.ANNOTATION_DEVICE: _encode_json(request.device).decode(),
             },

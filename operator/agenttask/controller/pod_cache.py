@@ -3,26 +3,56 @@
 A pod that is deleted stays as it was last seen while its task is not final: its last words are the task's result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from msgspec import Struct
+
+from agenttask.api.constants import CONTAINER, LABEL_QUEUE
+from agenttask.api.queue import DEFAULT_QUEUE
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.wire import Pod, owner_of, project
 from agenttask.domain.observation import SeenPod
 
 EXPECTED_SECONDS: Final = 30.0
 """A pod that we created and that the watch does not show after this is asked for."""
+_NONE: Final[Mapping[str, Pod]] = {}
+
+
+class Living(Struct, frozen=True, kw_only=True):
+    """A pod that may run; `expected_since` when it was created, while no watch has shown it (Unix seconds)."""
+
+    pod: SeenPod
+    namespace: str
+    queue: str
+    expected_since: float | None
 
 
 class PodCache:
-    """Pods by their task's uid and their name. `is_open` tells whether a task still waits for its pod; `wake` its key."""
+    """Pods by their task's uid and their name.
 
-    def __init__(self, *, inventory: Inventory, is_open: Callable[[str], bool], wake: Callable[[str], None]) -> None:
-        self._pods: dict[tuple[str, str], Pod] = {}
-        self._gone: dict[str, dict[str, Pod]] = {}
+    `is_open` tells whether a task still waits for its pod, `wake` has one looked at, `freed` is told of one with a pod that counts for no
+    quota any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        inventory: Inventory,
+        is_open: Callable[[str], bool],
+        wake: Callable[[str], None],
+        freed: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._pods: dict[str, dict[str, Pod]] = {}
         """By task and name."""
+        self._gone: dict[str, dict[str, Pod]] = {}
+        """The same of those that went."""
         self._expected: dict[tuple[str, str], float] = {}
-        self._inventory, self._is_open, self._wake = inventory, is_open, wake
+        self._inventory, self._is_open, self._wake, self._freed = inventory, is_open, wake, freed
+
+    def owners(self) -> Iterator[str]:
+        """The uids of tasks that have pods."""
+        return iter([*self._pods])
 
     def on_change(self, old: Pod | None, new: Pod | None) -> None:
         """A reflector saw a pod appear, change or disappear."""
@@ -34,30 +64,40 @@ class PodCache:
             self._taken(old)
         if not owner:
             return
-        key = (owner, pod.metadata.name)
-        self._expected.pop(key, None)
+        name = pod.metadata.name
+        self._expected.pop((owner, name), None)
+        before = self._pop(owner, name)
         if new is not None:
-            self._pods[key] = new
-        else:
-            self._pods.pop(key, None)
-            if self._is_open(owner):
-                self._gone.setdefault(owner, {})[pod.metadata.name] = pod
+            self._pods.setdefault(owner, {})[name] = new
+        elif self._is_open(owner):
+            self._gone.setdefault(owner, {})[name] = pod
         self._inventory.pod_changed(pod, gone=new is None)
+        if before is not None and _is_charged(before) and (new is None or not _is_charged(new)):
+            self._freed(owner)
         self._wake(owner)
 
     def _taken(self, old: Pod) -> None:
         """Somebody made the pod another's: for its task it is gone."""
         owner, name = owner_of(old), old.metadata.name
-        if owner and self._pods.pop((owner, name), None) is not None:
+        if owner and self._pop(owner, name) is not None:
             self._gone.setdefault(owner, {})[name] = old
             self._wake(owner)
 
+    def _pop(self, owner: str, name: str) -> Pod | None:
+        pods = self._pods.get(owner)
+        if pods is None:
+            return None
+        pod = pods.pop(name, None)
+        if not pods:
+            del self._pods[owner]
+        return pod
+
     def seed(self, pod: Pod, now: float) -> None:
         """A pod that the API server answered with; the watch may have been faster, and then it knows better."""
-        key = (owner_of(pod), pod.metadata.name)
-        if key not in self._pods or key in self._expected:
-            self._pods[key] = pod
-            self._expected[key] = now
+        owner, name = owner_of(pod), pod.metadata.name
+        if name not in self._pods.get(owner, {}) or (owner, name) in self._expected:
+            self._pods.setdefault(owner, {})[name] = pod
+            self._expected[owner, name] = now
             self._inventory.pod_changed(pod, gone=False)
 
     def unseen(self, owner: str, name: str) -> bool:
@@ -72,18 +112,32 @@ class PodCache:
     def lose(self, owner: str, name: str) -> None:
         """The API server does not know a pod that we expected."""
         self._expected.pop((owner, name), None)
-        pod = self._pods.pop((owner, name), None)
+        pod = self._pop(owner, name)
         if pod is not None:
             self._gone.setdefault(owner, {})[name] = pod
             self._inventory.pod_changed(pod, gone=True)
+            self._freed(owner)
 
     def get(self, owner: str, name: str) -> SeenPod | None:
         """The task's pod of this name, or how it was last seen."""
-        pod = self._pods.get((owner, name))
+        pod = self._pods.get(owner, _NONE).get(name)
         if pod is not None:
             return project(pod)
-        gone = self._gone.get(owner, {}).get(name)
+        gone = self._gone.get(owner, _NONE).get(name)
         return project(gone, gone=True) if gone is not None else None
+
+    def living(self, owner: str) -> Living | None:
+        """A pod of the task whose container may run, now or later."""
+        for name, pod in self._pods.get(owner, _NONE).items():
+            if _is_charged(pod) and not pod.spec.scheduling_gates and not _has_ended(pod):
+                meta = pod.metadata
+                queue, since = meta.labels.get(LABEL_QUEUE, DEFAULT_QUEUE), self._expected.get((owner, name))
+                return Living(pod=project(pod), namespace=meta.namespace, queue=queue, expected_since=since)
+        return None
+
+    def charged(self, owner: str) -> bool:
+        """Whether a quota counts a pod of the task."""
+        return any(_is_charged(pod) for pod in self._pods.get(owner, _NONE).values())
 
     def forget(self, owner: str, name: str) -> None:
         """The attempt is over: nobody will ask for the last words of its pod."""
@@ -93,7 +147,15 @@ class PodCache:
             self._gone.pop(owner, None)
 
     def forget_task(self, owner: str) -> None:
-        """The task is final or gone. A pod that no watch has shown may never be shown: it came and went while a watch was away."""
-        for name in [name for task, name in self._expected if task == owner]:
-            self.lose(owner, name)
+        """The task is final or gone: nobody will ask for anybody's last words."""
         self._gone.pop(owner, None)
+
+
+def _is_charged(pod: Pod) -> bool:
+    """A quota counts a pod until it is Succeeded or Failed."""
+    return pod.status.phase not in ("Succeeded", "Failed")
+
+
+def _has_ended(pod: Pod) -> bool:
+    """The kubelet tells of the container's end before it calls the pod Succeeded."""
+    return any(one.name == CONTAINER and one.state.terminated is not None for one in pod.status.container_statuses)

@@ -264,5 +264,5 @@ class Pod(Shape, frozen=True, kw_only=True):
     spec: PodSpec
 
 
-LABELS = frozenset({c.LABEL_TASK_UID, c.LABEL_TASK_NAME, c.LABEL_ATTEMPT, c.LABEL_MANAGED_BY}) | kueue.LABELS
+LABELS = frozenset({c.LABEL_TASK_UID, c.LABEL_TASK_NAME, c.LABEL_ATTEMPT, c.LABEL_QUEUE, c.LABEL_MANAGED_BY}) | kueue.LABELS
 ANNOTATIONS = frozenset({c.ANNOTATION_DOCUMENT, c.ANNOTATION_DEVICE})

@@ -7,7 +7,6 @@ LimitRange and a validation error stay. The API server tells them apart in words
 from typing import Final
 
 from agenttask.api.reasons import Reason
-from agenttask.controller.backoff import Backoff
 from agenttask.controller.kube_errors import Forbidden, KubeError
 from agenttask.domain.observation import Rejection
 
@@ -19,12 +18,10 @@ _PASSING: Final = (
     "status unknown for quota",
     "not yet ready to handle request",
 )
-AGAIN: Final = Backoff(initial=2.0, maximum=60.0)
 
 
-def rejection_of(error: KubeError, *, failures: int, now: float, random: float) -> Rejection:
-    """How to go on after the API server refused the pod; `failures` in a row, this one included."""
+def rejection_of(error: KubeError) -> Rejection:
+    """How to go on after the API server refused the pod."""
     if isinstance(error, Forbidden) and any(sign in error.message for sign in _PASSING):
-        retry_at = now + AGAIN.delay(failures, lambda: random)
-        return Rejection(reason=Reason.UNSCHEDULABLE, message=error.message, retry_at=retry_at)
+        return Rejection(reason=Reason.UNSCHEDULABLE, message=error.message, passing=True)
     return Rejection(reason=Reason.POD_REJECTED, message=f"the API server refused the pod: {error.message}")

@@ -4,8 +4,10 @@ Requests and limits are always set. A wish on one side moves the default of the 
 limit raises it, a limit below the default request lowers it.
 """
 
+from msgspec import Struct
+
 from agenttask.api.steps import Quantity, Wire
-from agenttask.api.task import AgentTaskSpec, Gpu, ResourceList
+from agenttask.api.task import AgentTaskSpec, Gpu, ResourceList, Resources
 from agenttask.controller.installation import TaskDefaults
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.device_size import sized, units
@@ -26,9 +28,29 @@ class Requirements(Wire, frozen=True, kw_only=True):
     claims: tuple[ClaimName, ...] = ()
 
 
+class PodSize(Struct, frozen=True, kw_only=True):
+    """All of a task that decides how much its pod asks for, devices aside; `volumes` are those that count as ephemeral storage."""
+
+    resources: Resources = Resources()
+    volumes: tuple[Quantity, ...] = ()
+
+
+def size_of(spec: AgentTaskSpec) -> PodSize:
+    """The size of a task's pod."""
+    volumes = tuple(one.empty_dir.size_limit for one in spec.pod.volumes if one.empty_dir is not None)
+    if spec.workspace.persistent_volume_claim is None:
+        volumes = (*volumes, spec.workspace.size_limit)
+    return PodSize(resources=spec.pod.resources, volumes=volumes)
+
+
 def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClass | None) -> Requirements:
     """Requests and limits of the task's container; `device` is the class as it was defined, for one unit."""
-    wished = spec.pod.resources
+    return of_size(size_of(spec), defaults, device, spec.device.gpu)
+
+
+def of_size(size: PodSize, defaults: TaskDefaults, device: DeviceClass | None, gpu: Gpu | None) -> Requirements:
+    """The same for all tasks of a size that wish such GPUs."""
+    wished = size.resources
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
     for field, name in RESOURCES:
@@ -36,7 +58,7 @@ def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClas
             _get(wished.requests, field),
             _get(wished.limits, field),
             _get(defaults.resources.requests, field),
-            _storage(spec, defaults) if name == "ephemeral-storage" else _get(defaults.resources.limits, field),
+            _storage(size, defaults) if name == "ephemeral-storage" else _get(defaults.resources.limits, field),
         )
         if request is not None:
             requests[name] = str(request)
@@ -44,7 +66,6 @@ def requirements(spec: AgentTaskSpec, defaults: TaskDefaults, device: DeviceClas
             limits[name] = str(limit)
     if device is None:
         return Requirements(requests=requests, limits=limits)
-    gpu = spec.device.gpu
     extended = {name: str(count) for name, count in sized(device, gpu).resources.items() if count > 0}
     claims = tuple(ClaimName(name=one["name"]) for one in resource_claims(device, gpu))
     return Requirements(requests=requests | extended, limits=limits | extended, claims=claims)
@@ -71,15 +92,12 @@ def _pair(
     return request, limit
 
 
-def _storage(spec: AgentTaskSpec, defaults: TaskDefaults) -> str | None:
+def _storage(size: PodSize, defaults: TaskDefaults) -> str | None:
     """The default limit of ephemeral storage: on top of the volumes, which count towards it."""
     own = defaults.resources.limits.ephemeral_storage
     if own is None:
         return None
-    volumes = [one.empty_dir.size_limit for one in spec.pod.volumes if one.empty_dir is not None]
-    if spec.workspace.persistent_volume_claim is None:
-        volumes.append(spec.workspace.size_limit)
-    return str(int(sum((amount(size) for size in volumes), amount(own) + amount(defaults.scratch))))
+    return str(int(sum((amount(one) for one in size.volumes), amount(own) + amount(defaults.scratch))))
 
 
 def _get(amounts: ResourceList, field: str) -> Quantity | None:

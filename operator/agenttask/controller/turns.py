@@ -3,6 +3,7 @@
 The verdict of validation is remembered: it depends on nothing that changes.
 """
 
+import math
 from typing import Final
 
 from agenttask.api.model import AgentModelSpec
@@ -14,10 +15,12 @@ from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.installation import Installation
 from agenttask.controller.next_class import next_class
+from agenttask.controller.pod_cache import EXPECTED_SECONDS, Living
 from agenttask.controller.pod_name import pod_name
+from agenttask.controller.quota_gate import pod_wish
 from agenttask.controller.remote_models import models_on
 from agenttask.controller.world import World
-from agenttask.domain import attempts, deadlines, moment
+from agenttask.domain import attempts, deadlines, fallback, moment
 from agenttask.domain.conditions import holds
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Admission, Admitted, NextClass, Refused, SeenPod, SeenTask, Waits
@@ -40,9 +43,11 @@ class Turns:
         names: PluginNames,
         gate: Gate,
         dispatcher: Dispatcher,
+        node_lost_seconds: float,
     ) -> None:
         self._world, self._pods, self._installation = world, pods, installation
         self._names, self._gate, self._dispatcher = names, gate, dispatcher
+        self._node_lost_seconds = node_lost_seconds
         self._refusals: dict[str, Refused | None] = {}
 
     def line_up(self, task: SeenTask, now: float) -> None:
@@ -67,9 +72,9 @@ class Turns:
 
     def next_class(self, task: SeenTask, pod: SeenPod) -> NextClass | None:
         """Where the task would go now, were its pod's class given up."""
-        if task.spec is None or not self._installation.feature_gates.device_fallback:
+        if task.spec is None or not self._installation.feature_gates.device_fallback or not fallback.asks_for_another(pod):
             return None
-        world, full = self._world, self._dispatcher.taken_classes(task.namespace, task.spec.queue)
+        world, full = self._world, self._dispatcher.taken_classes(self._wish(task, task.spec))
         return next_class(task, pod, gate=self._gate, models=world.models.of(task.namespace), inventory=world.inventory, full=full)
 
     def models_on(self, spec: AgentTaskSpec, namespace: str, class_: str) -> dict[str, AgentModelSpec]:
@@ -77,10 +82,28 @@ class Turns:
         models = self._world.models.of(namespace)
         return models_on(self._installation.device_class(class_), models_used(spec, models), models)
 
+    def answered(self, uid: str) -> None:
+        """The POST of the task's pod was answered; a refusal for good ends the task, as its next look shows."""
+        refused = self._pods.rejection(uid)
+        if refused is None:
+            self._dispatcher.made(uid)
+        elif refused.passing:
+            self._dispatcher.refused(uid, refused.message)
+
     def forget(self, uid: str) -> None:
-        """The task is final or gone."""
+        """The task is final or gone; while a pod of its lives, its turn is taken."""
         self._refusals.pop(uid, None)
-        self._dispatcher.leave(uid)
+        living = self._world.pods.living(uid)
+        if living is None:
+            self._dispatcher.leave(uid)
+            return
+        pod, class_ = living.pod, living.pod.device.class_ if living.pod.device is not None else ""
+        if living.expected_since is not None:
+            lost_at = living.expected_since + EXPECTED_SECONDS
+        else:
+            lost_at = pod.deletion + self._node_lost_seconds if pod.deletion is not None else math.inf
+        if not self._dispatcher.hold_until(uid, class_, lambda: _wish_of(living), lost_at) and living.expected_since is not None:
+            self._world.pods.lose(uid, pod.name)
 
     def _wants(self, task: SeenTask, spec: AgentTaskSpec, *, unanswered: bool, now: float) -> bool:
         """Whether a task without a pod is to have one now, as far as it is up to the task."""
@@ -89,7 +112,7 @@ class Turns:
         if spec.cancel or spec.suspend or holds(task.status.conditions, ConditionType.SUSPENDED):
             return False
         again, rejection = deadlines.retry_at(task), self._pods.rejection(task.uid)
-        if rejection is not None and (rejection.retry_at is None or now < rejection.retry_at):
+        if rejection is not None and not rejection.passing:
             return False
         lost = attempts.on_record(task) and not unanswered and rejection is None
         return not lost and (again is None or now >= again)
@@ -120,7 +143,12 @@ class Turns:
         tried = task.status.device.tried if task.status.device is not None else ()
         given_up = {one.class_: f"attempt {one.attempt} gave it up: {one.verdict}" for one in tried}
         device = self._gate.wish(spec, self._world.models.of(task.namespace), given_up)
-        return Wish(namespace=task.namespace, queue=spec.queue, device=device, models=models_named(spec))
+        return Wish(namespace=task.namespace, queue=spec.queue, device=device, models=models_named(spec), pod=pod_wish(spec))
+
+
+def _wish_of(living: Living) -> Wish:
+    """What a pod tells of the turn that its task had; the models are not in it."""
+    return Wish(namespace=living.namespace, queue=living.queue)
 
 
 def _since(task: SeenTask) -> float:

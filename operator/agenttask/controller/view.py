@@ -108,5 +108,6 @@ class View:
 
 
 def _left(pod: SeenPod | None) -> bool:
+        self._turns.answered(uid)
     """Whether a pod left the watch while it lived and was not being deleted."""
     return pod is not None and pod.gone and pod.terminated is None and pod.phase not in ("Succeeded", "Failed") and pod.deletion is None

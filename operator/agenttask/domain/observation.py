@@ -120,11 +120,11 @@ class NextClass(Struct, frozen=True, kw_only=True):
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
-    """Why creating the pod last failed; `retry_at` None is for good."""
+    """Why creating the pod last failed; a `passing` one is tried again when the task has its turn anew."""
 
     reason: Reason
     message: str
-    retry_at: Instant | None = None
+    passing: bool = False
 
 
 class StoredOutput(Struct, frozen=True, kw_only=True):

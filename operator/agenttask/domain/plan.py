@@ -86,12 +86,10 @@ def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: fl
     match seen.admission, seen.rejection:
         case Refused() as never, _:
             return _refuse(task, seen, never, now)
-        case Admitted(), Rejection(retry_at=None) as rejection:
+        case Admitted(), Rejection(passing=False) as rejection:
             return _refuse(task, seen, Refused(reason=rejection.reason, message=rejection.message, accepted=True), now)
         case Waits() as waits, _:
             return _wait(task, spec, seen, waits, now)
-        case Admitted(), Rejection(retry_at=float(retry_at)) as rejection if now < retry_at:
-            return _wait(task, spec, seen, Waits(reason=rejection.reason, message=rejection.message), now, retry_at)
     ends = deadlines.pending_ends(task, spec)
     if ends is not None and now >= ends:
         return _too_late(task, spec, seen, _last_wait(task, seen), now)

@@ -25,12 +25,16 @@ Place = tuple[float, float, str]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What a task needs for its turn; `device` is whatever tells placements apart, `models` are names of AgentModels."""
+    """What a task needs for its turn.
+
+    `device` is whatever tells placements apart, `pod` whatever quotas count of its pod (None: any), `models` are names of AgentModels.
+    """
 
     namespace: str
     queue: str
     device: Hashable = None
     models: tuple[str, ...] = ()
+    pod: Hashable = None
 
 
 class _Entry(Struct, frozen=True):
@@ -177,6 +181,15 @@ class Line:
     def queues(self) -> set[tuple[str, str]]:
         """Those that somebody waits in, as namespace and name."""
         return {(namespace, wish.queue) for namespace, groups in self._groups.items() for wish in groups}
+
+    def is_waited_in(self, namespace: str) -> bool:
+        """Whether anybody waits in a namespace."""
+        return namespace in self._groups
+
+    def crowded(self, wish: Wish, most: int) -> bool:
+        """Whether nobody wishes the same, and as many other things as may are wished for in its namespace."""
+        groups = self._groups.get(wish.namespace, {})
+        return len(groups) >= most and wish not in groups
 
     def wishes(self) -> Iterator[Wish]:
         """What is wished for."""

@@ -138,8 +138,7 @@ def test_a_pod_that_never_came_is_gone() -> None:
     assert found.gone
 
 
-def test_a_pod_that_no_watch_ever_shows_holds_no_device_when_its_task_is_gone() -> None:
-    """It came and went while a watch was away: nobody would tell of its end."""
+def test_a_pod_that_turns_out_not_to_be_there_holds_no_device() -> None:
     inventory = Inventory([GPU], lambda: None)
     inventory.learn_nodes(known=True)
     inventory.on_node(None, gpu_node())
@@ -147,7 +146,7 @@ def test_a_pod_that_no_watch_ever_shows_holds_no_device_when_its_task_is_gone() 
     pods.seed(pod(gpu=True), CREATED)
     assert inventory.stock()[0].free == 0
 
-    pods.forget_task(UID)
+    pods.lose(UID, "a-1")
 
     assert inventory.stock()[0].free == 1
     assert not pods.unseen(UID, "a-1")
@@ -328,11 +327,9 @@ def test_a_turn_that_is_given_back_goes_to_the_next_who_asks() -> None:
     ],
 )
 def test_some_refusals_pass(message: str) -> None:
-    first = rejection_of(Forbidden(403, "Forbidden", message), failures=1, now=100.0, random=0.5)
-    late = rejection_of(Forbidden(403, "Forbidden", message), failures=20, now=100.0, random=0.5)
+    found = rejection_of(Forbidden(403, "Forbidden", message))
 
-    assert (first.reason, first.message, first.retry_at) == (Reason.UNSCHEDULABLE, message, 101.5)
-    assert late.retry_at == 145.0
+    assert (found.reason, found.message, found.passing) == (Reason.UNSCHEDULABLE, message, True)
 
 
 @pytest.mark.parametrize(
@@ -341,9 +338,9 @@ def test_some_refusals_pass(message: str) -> None:
     ids=["pod security", "validation"],
 )
 def test_others_are_for_good(error: Forbidden | Invalid) -> None:
-    found = rejection_of(error, failures=1, now=100.0, random=0.5)
+    found = rejection_of(error)
 
-    assert (found.reason, found.retry_at) == (Reason.POD_REJECTED, None)
+    assert (found.reason, found.passing) == (Reason.POD_REJECTED, False)
     assert error.message in found.message
 
 

@@ -8,13 +8,15 @@ from agenttask.api.meta import ObjectMeta
 from agenttask.api.reasons import Reason
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.admission import DeviceWish, Gate
-from agenttask.controller.dispatcher import POSITIONS_SECONDS, SHOWN_POSITIONS, Dispatcher
+from agenttask.controller.dispatcher import MOST_WISHES, Dispatcher
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import Forbidden, NotFound
 from agenttask.controller.line_keeper import REFUSED_SECONDS, STATUS_SECONDS, LineKeeper
 from agenttask.controller.queues import QueueObject, Queues
+from agenttask.controller.quota_gate import AGAIN, QuotaGate, pod_wish
 from agenttask.controller.surroundings import Models
+from agenttask.controller.waiting_notes import POSITIONS_SECONDS, SHOWN_POSITIONS, WOKEN
 from agenttask.controller.wire import Node, Pod
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.observation import Admission, Admitted, Waits
@@ -69,7 +71,7 @@ class Bench:
     """A dispatcher with everything it looks at."""
 
     def __init__(self, *, max_running: int = 0, gpus: int | None = None, opened: bool = True) -> None:
-        self.now, self.woken, self.health = NOW, list[str](), Health()
+        self.now, self.woken, self.health, self.charged = NOW, list[str](), Health(), set[str]()
         self.inventory = Inventory(INSTALLATION.device_classes, lambda: self.turns.devices_changed())
         self.queues = Queues(lambda namespace, name: self.turns.queue_changed(namespace, name))
         self.models = Models(lambda key: self.turns.model_changed(key[1]))
@@ -80,6 +82,7 @@ class Bench:
             models=self.models,
             inventory=self.inventory,
             gate=self.gate,
+            quota=QuotaGate(INSTALLATION, charged=self.charged.__contains__, random=lambda: 1.0),
             installation=INSTALLATION,
             health=self.health,
             max_running=max_running,
@@ -105,9 +108,17 @@ class Bench:
     def model(self, name: str, **of: object) -> None:
         self.models.put({"metadata": {"namespace": "n", "name": name}, "spec": {"client": "scripted", "model": "m", **of}})
 
-    def wish(self, queue: str = "q", *, namespace: str = "n", classes: tuple[str, ...] = ("cpu",), models: tuple[str, ...] = ()) -> Wish:
-        device = DeviceWish(device=spec(device={"classes": list(classes)}).device)
-        return Wish(namespace=namespace, queue=queue, device=device, models=models)
+    def wish(
+        self,
+        queue: str = "q",
+        *,
+        namespace: str = "n",
+        classes: tuple[str, ...] = ("cpu",),
+        models: tuple[str, ...] = (),
+        memory: str = "1Gi",
+    ) -> Wish:
+        one = spec(device={"classes": list(classes)}, pod={"resources": {"limits": {"memory": memory}}})
+        return Wish(namespace=namespace, queue=queue, device=DeviceWish(device=one.device), models=models, pod=pod_wish(one))
 
     def ask(self, uid: str, wish: Wish | None = None, *, priority: int = 0, since: float = NOW) -> Admission:
         return self.turns.ask(uid, wish or self.wish(), priority=priority, since=since)
@@ -351,3 +362,177 @@ def test_a_queue_with_a_field_of_a_newer_version_is_there_and_says_so() -> None:
     assert isinstance(found, Waits)
     assert found.reason is Reason.UNKNOWN_QUEUE
     assert found.message == "AgentQueue 'q' cannot be read: Object contains unknown field `speed`"
+
+
+# ---- quotas
+
+
+def exceeded(what: str = "pods=1", used: str = "pods=5", limited: str = "pods=5") -> str:
+    return f'pods "x-1" is forbidden: exceeded quota: few, requested: {what}, used: {used}, limited: {limited}'
+
+
+def test_a_refused_task_keeps_its_place_and_none_of_its_size_is_tried_before_it() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.ask("first", priority=5)
+    bench.turns.refused("first", exceeded())
+    waits = bench.ask("first", priority=5)
+    assert isinstance(waits, Waits)
+    assert (waits.reason, waits.position) == (Reason.UNSCHEDULABLE, 1)
+    assert waits.message == "exceeded quota: few, requested: pods=1, used: pods=5, limited: pods=5"
+    assert [reason(bench.ask(uid, priority=1)) for uid in ("second", "third")] == ["Unschedulable"] * 2
+    assert reason(bench.ask("elsewhere", bench.wish("default", namespace="o"))) == "cpu"
+    bench.now += AGAIN.initial
+    bench.turns.tick()
+
+    assert bench.woken == ["first"]
+    assert [reason(bench.ask(uid, priority=5 if uid == "first" else 1)) for uid in ("first", "second")] == ["cpu", "Unschedulable"]
+    bench.turns.made("first")
+    assert bench.woken == ["first", "second", "third"]
+
+
+def test_turns_that_were_given_before_a_refusal_are_taken_back() -> None:
+    bench = Bench()
+    bench.queue()
+    for number in range(20):
+        assert reason(bench.ask(f"{number:02}")) == "cpu"
+    bench.turns.refused("00", exceeded())
+
+    assert [reason(bench.ask(f"{number:02}")) for number in range(20)] == ["Unschedulable"] * 20
+    assert bench.turns.counts("n", "q")[:2] == (0, 20)
+
+
+def test_a_smaller_pod_that_fits_into_what_is_left_goes_on() -> None:
+    bench = Bench()
+    bench.queue()
+    for uid, memory in (("large", "4Gi"), ("small", "1Gi"), ("large too", "4Gi")):
+        bench.ask(uid, bench.wish(memory=memory))
+        if uid == "large":
+            bench.turns.refused(uid, exceeded("limits.memory=4Gi", "limits.memory=8Gi", "limits.memory=10Gi"))
+
+    assert [reason(bench.ask(uid, bench.wish(memory=memory))) for uid, memory in (("large too", "4Gi"), ("small", "1Gi"))] == [
+        "Unschedulable",
+        "cpu",
+    ]
+    assert reason(bench.ask("small too", bench.wish())) == "cpu"
+    assert reason(bench.ask("one too many", bench.wish())) == "Unschedulable"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["pod Succeeded", "container ended, pod Running"])
+def test_a_pod_that_ends_lets_the_first_go_once_the_quota_does_not_count_it_any_more(late: bool) -> None:
+    bench = Bench()
+    bench.queue()
+    for uid in ("runs", "refused"):
+        bench.ask(uid)
+    bench.turns.made("runs")
+    bench.hold("runs")
+    bench.turns.refused("refused", exceeded())
+    bench.ask("refused")
+    if late:
+        bench.charged.add("runs")
+    bench.turns.leave("runs")
+    assert bench.woken == ([] if late else ["refused"])
+    bench.turns.pod_freed("runs")
+    assert bench.woken == ["refused"]
+    assert reason(bench.ask("one more")) == "Unschedulable"
+
+
+def test_a_device_that_a_quota_has_no_more_of_counts_as_taken() -> None:
+    bench = Bench(gpus=8)
+    bench.queue()
+    either, only = bench.wish(classes=("gpu", "cpu")), bench.wish(classes=("gpu",))
+    assert [reason(bench.ask(uid, only)) for uid in ("a", "b")] == ["gpu", "gpu"]
+    bench.turns.refused("b", exceeded(f"requests.{GPU}=1", f"requests.{GPU}=4", f"requests.{GPU}=4"))
+    waits = bench.ask("b", only)
+
+    assert isinstance(waits, Waits)
+    assert waits.reason is Reason.WAITING_FOR_DEVICE
+    assert waits.message == f"gpu: exceeded quota: few, requested: requests.{GPU}=1, used: requests.{GPU}=4, limited: requests.{GPU}=4"
+    assert reason(bench.ask("c", either)) == "cpu"
+    assert bench.turns.taken_classes(either).keys() == {"gpu"}
+    bench.turns.made("a")
+    bench.hold("a", only, "gpu")
+    bench.turns.leave("a")
+    assert bench.woken == ["b"]
+
+
+def test_what_is_no_quotas_refusal_holds_all_pods_of_the_account() -> None:
+    bench = Bench()
+    bench.queue()
+    for uid in ("a", "b"):
+        bench.ask(uid)
+    bench.turns.refused("a", 'pods is forbidden: User "x" cannot create resource "pods" in API group "" in the namespace "n"')
+
+    assert [reason(bench.ask(uid, bench.wish(memory=size))) for uid, size in (("a", "1Gi"), ("small", "64Mi"))] == ["Unschedulable"] * 2
+
+
+def test_a_namespace_in_which_nobody_waits_any_more_is_open() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.ask("a")
+    bench.turns.refused("a", exceeded())
+    bench.ask("a")
+    bench.turns.leave("a")
+    bench.turns.tick()
+
+    assert reason(bench.ask("b")) == "cpu"
+
+
+def test_of_many_sizes_most_wait_together_so_that_a_decision_stays_cheap() -> None:
+    bench = Bench()
+    bench.queue(paused=True)
+    for number in range(1000):
+        bench.ask(f"{number:03}", bench.wish(memory=f"{64 + number}Mi"), priority=number % 7)
+    bench.queue(concurrency=10)
+
+    assert bench.turns.counts("n", "q")[0] == 10
+    assert bench.woken[:10] == [f"{number:03}" for number in range(6, 76, 7)]
+    assert len({wish.pod for wish in bench.turns._line.wishes()}) <= MOST_WISHES + 1
+
+
+# ---- what those are told who stand further back
+
+
+def test_another_reason_reaches_those_behind_the_first_in_rounds() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+    bench.ask("runs")
+    for number in range(100):
+        bench.ask(f"{number:03}")
+    bench.queue(paused=True)
+    assert len(bench.woken) == SHOWN_POSITIONS
+    for _ in range(20):
+        for uid in bench.woken[-WOKEN:]:
+            bench.ask(uid)
+        bench.turns.tick()
+
+    assert set(bench.woken) == {f"{number:03}" for number in range(100)}
+    for uid in set(bench.woken):
+        bench.ask(uid)
+    woken = len(bench.woken)
+    bench.turns.tick()
+    bench.turns.tick()
+    assert len(bench.woken) == woken
+
+
+# ---- pods that outlive their tasks
+
+
+def test_a_turn_is_taken_while_the_pod_of_a_task_that_is_gone_lives() -> None:
+    bench = Bench()
+    bench.queue(concurrency=1)
+    bench.ask("a")
+    bench.hold("a")
+    bench.ask("b")
+    assert bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
+    assert bench.woken == []
+    assert bench.turns.counts("n", "q")[0] == 1
+    bench.now += 299
+    bench.turns.tick()
+    assert bench.woken == []
+    bench.now += 1
+    bench.turns.tick()
+
+    assert bench.woken == ["a"]  # it is looked at, and its node counts as lost
+    assert not bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
+    assert bench.woken == ["a", "b"]

@@ -85,6 +85,7 @@ def test_a_pod_is_owned_named_and_locked_down() -> None:
         c.LABEL_TASK_UID: UID,
         c.LABEL_TASK_NAME: "review",
         c.LABEL_ATTEMPT: "1",
+        c.LABEL_QUEUE: "default",
         c.LABEL_MANAGED_BY: c.MANAGED_BY,
     }
     (owner,) = pod["metadata"]["ownerReferences"]

@@ -39,6 +39,7 @@ WHOLE: dict[str, Any] = {
         "namespace": "agents",
         "labels": {
             "agenttask.dev/attempt": "1",
+            "agenttask.dev/queue": "default",
             "agenttask.dev/task-name": "review",
             "agenttask.dev/task-uid": UID,
             "app.kubernetes.io/managed-by": "agenttask",

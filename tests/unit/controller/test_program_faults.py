@@ -116,7 +116,7 @@ async def test_too_many_requests_waits_as_long_as_the_server_asks(server: FakeAp
 
 
 async def test_a_quota_makes_it_wait_and_admission_refuses_it_for_good(server: FakeApiServer) -> None:
-    server.fail_next("POST", "/pods$", 403, times=2, message="pods is forbidden: exceeded quota: small, requested: pods=1")
+    server.fail_next("POST", "/pods$", 403, times=3, message="pods is forbidden: exceeded quota: small, requested: pods=1")
     async with program(server):
         server.put("agenttasks", task("a"))
         waits = await phase(server, "a", "Queued")

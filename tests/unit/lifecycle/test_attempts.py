@@ -11,7 +11,7 @@ from agenttask.api.report import ErrorReport, StepReport, UsageReport
 from agenttask.api.task import AgentTaskStatus, Backoff, UsageStatus
 from agenttask.domain import attempts, moment, retry
 from agenttask.domain.conditions import holds
-from agenttask.domain.observation import Observation, Rejection, SeenTask
+from agenttask.domain.observation import Observation, Rejection, SeenTask, Waits
 from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
 from agenttask.domain.retry import FAILURES, Failure
 
@@ -144,9 +144,10 @@ def test_at_most_once_puts_the_attempt_on_record_before_its_pod_is_made() -> Non
 
 def test_a_pod_that_the_api_server_refused_is_not_lost() -> None:
     recorded = AgentTaskStatus(attempt=1, pod_name=POD, phase=Phase.STARTING)
-    quota = Rejection(reason=Reason.UNSCHEDULABLE, message="exceeded quota", retry_at=CREATED + 20)
+    quota = Rejection(reason=Reason.UNSCHEDULABLE, message="exceeded quota", passing=True)
+    in_line = Waits(reason=Reason.UNSCHEDULABLE, message="exceeded quota")
 
-    made = at(10, seen(rejection=quota), task(recorded, execution={"atMostOnce": True}))
+    made = at(10, seen(rejection=quota, admission=in_line), task(recorded, execution={"atMostOnce": True}))
 
     assert made.status is not None
     assert (made.status.phase, made.status.reason) == (Phase.QUEUED, Reason.UNSCHEDULABLE)

@@ -122,12 +122,13 @@ def test_a_pod_refused_for_good_fails_the_task() -> None:
 
 
 def test_a_quota_is_waited_for_and_tried_again() -> None:
-    quota = Rejection(reason=Reason.UNSCHEDULABLE, message="exceeded quota", retry_at=CREATED + 20)
+    quota = Rejection(reason=Reason.UNSCHEDULABLE, message="exceeded quota", passing=True)
+    in_line = Waits(reason=Reason.UNSCHEDULABLE, message="exceeded quota", position=3)
 
-    waits, again = at(10, seen(rejection=quota)), at(20, seen(rejection=quota))
+    waits, again = at(10, seen(rejection=quota, admission=in_line)), at(20, seen(rejection=quota))
 
     assert waits.status is not None
-    assert (waits.status.phase, waits.status.reason, waits.requeue_after) == (Phase.QUEUED, Reason.UNSCHEDULABLE, 10)
+    assert (waits.status.phase, waits.status.reason, waits.status.queue_position) == (Phase.QUEUED, Reason.UNSCHEDULABLE, 3)
     assert again == Plan(actions=(CreatePod(),))
     late = at(60, seen(rejection=quota)).status
     assert late is not None

@@ -73,7 +73,7 @@ admissions = st.one_of(
 rejections = st.one_of(
     st.none(),
     st.builds(Rejection, reason=st.just(Reason.POD_REJECTED), message=texts),
-    st.builds(Rejection, reason=st.just(Reason.UNSCHEDULABLE), message=texts, retry_at=instants.filter(lambda at: at is not None)),
+    st.builds(Rejection, reason=st.just(Reason.UNSCHEDULABLE), message=texts, passing=st.just(True)),
 )
 observations = st.builds(
     lambda one, admission, rejection, missing, other: seen(
