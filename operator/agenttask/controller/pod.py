@@ -82,11 +82,11 @@ def build(request: PodRequest, installation: Installation) -> bytes:
                 c.LABEL_TASK_UID: meta.uid,
                 c.LABEL_TASK_NAME: meta.name[:_MAX_LABEL].rstrip("-."),
                 c.LABEL_ATTEMPT: str(request.attempt),
+                c.LABEL_QUEUE: spec.queue,
                 c.LABEL_MANAGED_BY: c.MANAGED_BY,
             },
             "annotations": {
                 **spec.pod.annotations,
-                c.LABEL_QUEUE: spec.queue,
                 c.ANNOTATION_DOCUMENT: encode(document),
                 c.ANNOTATION_DEVICE: _encode_json(request.device).decode(),
             },

@@ -99,6 +99,7 @@ class View:
     def answered(self, uid: str) -> None:
         """The POST was answered."""
         self._unanswered.pop(uid, None)
+        self._turns.answered(uid)
 
     def forget(self, uid: str) -> None:
         """The task is final or gone."""
@@ -108,6 +109,5 @@ class View:
 
 
 def _left(pod: SeenPod | None) -> bool:
-        self._turns.answered(uid)
     """Whether a pod left the watch while it lived and was not being deleted."""
     return pod is not None and pod.gone and pod.terminated is None and pod.phase not in ("Succeeded", "Failed") and pod.deletion is None
