@@ -1,4 +1,4 @@
-"""One connection to the API server, shared by our client and kopf, whose token follows its rotation.
+"""One connection to the API server, shared by our client and kopf, whose token and authority follow their rotation.
 
 In a pod the credentials are the service account's files; outside, the kubeconfig's current context
 (controller/kubeconfig.py). The proxy variables of the environment are not honoured: the API server is a neighbour.
@@ -17,6 +17,7 @@ import aiohttp
 import kopf
 
 from agenttask.controller import kubeconfig
+from agenttask.controller.authority import CaFile, following
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
 from agenttask.controller.stream_errors import survive
@@ -58,13 +59,17 @@ def in_cluster(host: str, port: str, service_account: Path, clock: Callable[[], 
         LoginError: its files are not mounted.
     """
     try:
-        tls = ssl.create_default_context(cafile=service_account / "ca.crt")
+        authority = CaFile(service_account / "ca.crt", clock)
         namespace = (service_account / "namespace").read_text().strip()
     except (OSError, ssl.SSLError) as error:
         raise LoginError(f"no usable service account in {service_account}: {error}; is automountServiceAccountToken false?") from error
     address = f"[{host}]" if ":" in host else host
     return Credentials(
-        server=f"https://{address}:{port}", tls=tls, token=FileToken(service_account / "token", clock), namespace=namespace or None
+        server=f"https://{address}:{port}",
+        tls=authority.context,
+        authority=authority,
+        token=FileToken(service_account / "token", clock),
+        namespace=namespace or None,
     )
 
 
@@ -93,11 +98,15 @@ class Connection:
 
     def _open(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
         """A session on the shared pool; closing it leaves the pool open."""
-        token = self._credentials.token
+        token, authority = self._credentials.token, self._credentials.authority
+        own = (
+            *(() if authority is None else (following(authority),)),
+            *(() if token is None else (bearer(token, self.server),)),
+        )
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            middlewares=(*middlewares, *(() if token is None else (bearer(token, self.server),))),
+            middlewares=(*middlewares, *own),
             proxy=self._credentials.proxy,
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -5,22 +5,26 @@ import base64
 import ssl
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import kopf
 import pytest
+import trustme
 import yaml
+from aiohttp import web
 from tests.fakes.apiserver import FakeApiServer
 
 from agenttask.controller import login as login_module
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
 from agenttask.controller.kube import KubeClient
-from agenttask.controller.kube_errors import Unauthorized
+from agenttask.controller.kube_errors import Unauthorized, Unreachable
 from agenttask.controller.kube_paths import configmaps_path
 from agenttask.controller.kubeconfig import load
-from agenttask.controller.login import Connection, find_credentials
+from agenttask.controller.login import Connection, find_credentials, in_cluster
 from agenttask.controller.tokens import FileToken, FixedToken
 
 MAPS = configmaps_path("default")
@@ -155,6 +159,60 @@ async def test_a_token_that_stays_wrong_is_unauthorized(account: Path) -> None:
             await KubeClient(connection.session, connection.server).get(MAPS)
 
     assert len(server.requests) == 1
+
+
+@asynccontextmanager
+async def api_server_of(authority: trustme.CA, port: int = 0) -> AsyncIterator[int]:
+    """Answers everything, with a certificate of this authority; the port."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {"name": "a"}})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls, reuse_address=True).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def trust(account: Path, *authorities: trustme.CA) -> None:
+    (account / "ca.crt").write_bytes(b"".join(one.cert_pem.bytes() for one in authorities))
+
+
+async def test_an_authority_that_is_replaced_is_followed_and_what_is_no_certificate_changes_nothing(account: Path) -> None:
+    """A cluster's CA is rotated: first the API server has a certificate of the new one, then the kubelet brings the file."""
+    old, new, strange = trustme.CA(), trustme.CA(), trustme.CA()
+    trust(account, old)
+    clock = Clock()
+    async with api_server_of(old) as port:
+        credentials = in_cluster("127.0.0.1", str(port), account, clock)
+        async with Connection(credentials) as connection:
+            client = KubeClient(connection.session, connection.server)
+            await client.get(MAPS)
+    async with Connection(credentials) as connection:
+        client = KubeClient(connection.session, connection.server)
+        async with api_server_of(new, port):
+            with pytest.raises(Unreachable, match=r"(?i)certificate"):
+                await client.get(MAPS)
+            (account / "ca.crt").write_text("no certificate")
+            with pytest.raises(Unreachable):
+                await client.get(MAPS)
+            trust(account, new)
+            await client.get(MAPS)
+    async with Connection(credentials) as connection:
+        client = KubeClient(connection.session, connection.server)
+        async with api_server_of(strange, port):
+            with pytest.raises(Unreachable):
+                await client.get(MAPS)
+            trust(account, new, strange)
+            clock.now += 60
+            await client.get(MAPS)
 
 
 async def test_a_token_is_not_carried_to_another_server() -> None:
