@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.apiserver_store import Change
 from tests.fakes.controller_program import ended, node, phase, program, said, status, success, task
@@ -150,3 +151,66 @@ async def test_a_class_that_the_queue_may_not_have_is_nothing_to_fall_back_to() 
             stays = status(server, "stays")
 
     assert (stays["phase"], stays["reason"], stays["device"].get("tried")) == ("Starting", "Unschedulable", None)
+
+
+GRACEFUL = {"graceful": True, "bookmark_seconds": 0.5}
+
+
+async def waiting_for_one(server: FakeApiServer) -> str:
+    """Two tasks of a queue of one: the first runs, the second waits; the name of the first one's pod."""
+    server.put("agenttasks", task("runs", queue="one", activeDeadlineSeconds=100, softDeadlineSeconds=99))
+    await server.until(lambda: server.objects("pods"))
+    (pod,) = server.objects("pods")
+    server.kubelet.start(pod["metadata"]["name"])
+    server.put("agenttasks", task("waits", queue="one"))
+    await phase(server, "waits", "Queued")
+    return str(pod["metadata"]["name"])
+
+
+@pytest.mark.parametrize("how", ["deleted", "cancelled", "suspended"])
+async def test_a_slot_is_taken_until_the_pod_that_is_being_deleted_is_gone(how: str) -> None:
+    """The task may be gone at once, its pod has its grace: two of a queue of one were at work side by side."""
+    async with FakeApiServer(**GRACEFUL) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("one", concurrency=1))
+        async with program(server):
+            pod = await waiting_for_one(server)
+            if how == "deleted":
+                server.remove("agenttasks", "runs", graceful=True)
+            else:
+                server.patch("agenttasks", "runs", {"spec": {"cancel": True} if how == "cancelled" else {"suspend": True}})
+            await server.until(lambda: "deletionTimestamp" in server.objects("pods")[0]["metadata"])
+            await asyncio.sleep(1.5)
+            assert len(server.objects("pods")) == 1
+            server.kubelet.finish_deletion(pod)
+            await server.until(lambda: server.objects("pods"))
+            (following,) = server.objects("pods")
+            assert following["metadata"]["ownerReferences"][0]["name"] == "waits"
+
+
+async def test_a_controller_that_starts_anew_knows_of_pods_whose_tasks_were_deleted() -> None:
+    async with FakeApiServer(**GRACEFUL) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("one", concurrency=1))
+        async with program(server):
+            pod = await waiting_for_one(server)
+        server.remove("agenttasks", "runs", graceful=True)
+        async with program(server):
+            await asyncio.sleep(1.5)
+            assert [one["metadata"]["name"] for one in server.objects("pods")] == [pod]
+            server.kubelet.finish_deletion(pod)
+            await server.until(lambda: server.objects("pods"))
+            (following,) = server.objects("pods")
+            assert following["metadata"]["ownerReferences"][0]["name"] == "waits"
+
+
+async def test_a_lost_node_gives_its_slot_back_when_its_pods_count_as_lost() -> None:
+    async with FakeApiServer(**GRACEFUL) as server:
+        server.put("nodes", node())
+        server.put("agentqueues", queue("one", concurrency=1))
+        async with program(server, "nodeLostSeconds=3"):
+            await waiting_for_one(server)
+            server.remove("agenttasks", "runs", graceful=True)
+            await asyncio.sleep(1.0)
+            assert len(server.objects("pods")) == 1
+            await server.until(lambda: len(server.objects("pods")) == 2, 10)

@@ -16,7 +16,7 @@ from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound
 from agenttask.controller.kueue import GATE, QUEUE_LABEL
-from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
@@ -87,7 +87,7 @@ def task(status: dict[str, Any] | None = None, *, version: str = "7", uid: str =
 class Bench:
     """A reconciler with its world, and the clock in the test's hand."""
 
-    def __init__(self, body: dict[str, Any], *, per_second: float = 5) -> None:
+    def __init__(self, body: dict[str, Any], *, per_second: float = 5, max_running: int = 0) -> None:
         self.now = CREATED + 1
         self.writer = Writer()
         self.world = world()
@@ -108,6 +108,7 @@ class Bench:
             clock=lambda: self.now,
             random=lambda: 0.5,
             per_second=per_second,
+            max_running=max_running,
         )
         self.put(body)
 
@@ -124,9 +125,9 @@ class Bench:
         pod["status"] = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": unschedulable}]}
         self.world.pods.on_change(None, msgspec.convert(pod, Pod))
 
-    async def look(self, seconds: float | None = None) -> float | None:
+    async def look(self, seconds: float | None = None, uid: str = UID) -> float | None:
         self.now = self.now if seconds is None else CREATED + seconds
-        return await self.reconciler.reconcile(UID)
+        return await self.reconciler.reconcile(uid)
 
 
 def world() -> World:
@@ -161,6 +162,24 @@ async def test_a_pod_is_made_once_and_looked_at_again_when_it_should_be_told() -
     assert await bench.look() == 3
     assert await bench.look() is not None
     assert bench.writer.calls == [("POST", "/api/v1/namespaces/n/pods")]
+
+
+async def test_a_pod_that_no_watch_has_shown_keeps_the_turn_of_its_task_until_it_would_have() -> None:
+    """The task went a moment after the POST: its pod may live, or have come and gone while a watch was away."""
+    bench = Bench(task(), max_running=1)
+    bench.put(task(uid="next"))
+    await bench.look()
+    bench.world.tasks.drop(UID)
+    await bench.look()
+    await bench.look(2, "next")
+    assert [method for method, _ in bench.writer.calls] == ["POST"]
+    assert bench.world.pods.living(UID) is not None
+
+    await bench.look(EXPECTED_SECONDS + 1)
+    await bench.look(uid="next")
+
+    assert [method for method, _ in bench.writer.calls] == ["POST", "POST"]
+    assert bench.world.pods.living(UID) is None
 
 
 async def test_a_pod_that_verify_refuses_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
