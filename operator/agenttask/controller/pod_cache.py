@@ -6,7 +6,7 @@ A pod that is deleted stays as it was last seen while its task is not final: its
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agenttask.api.constants import CONTAINER, LABEL_QUEUE
 from agenttask.api.queue import DEFAULT_QUEUE
@@ -74,7 +74,8 @@ class PodCache:
         self._inventory.pod_changed(pod, gone=new is None)
         if before is not None and _is_charged(before) and (new is None or not _is_charged(new)):
             self._freed(owner)
-        self._wake(owner)
+        if before is None or new is None or _is_news(before, new):
+            self._wake(owner)
 
     def _taken(self, old: Pod) -> None:
         """Somebody made the pod another's: for its task it is gone."""
@@ -149,6 +150,12 @@ class PodCache:
     def forget_task(self, owner: str) -> None:
         """The task is final or gone: nobody will ask for anybody's last words."""
         self._gone.pop(owner, None)
+
+
+def _is_news(before: Pod, now: Pod) -> bool:
+    """Whether a pass would see anything new: not what our own POST has answered already, and not a node alone, for its kubelet speaks next."""
+    told = project(before)
+    return structs.replace(told, node=now.spec.node_name) != project(now)
 
 
 def _is_charged(pod: Pod) -> bool:

@@ -106,6 +106,38 @@ def test_an_answer_replaces_no_newer_view_of_the_watch_and_a_lost_pod_is_lost_on
     assert gone.gone
 
 
+def bound(found: Pod, node: str = "n1") -> Pod:
+    return msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, node_name=node))
+
+
+GATED = msgspec.convert({"metadata": msgspec.to_builtins(pod().metadata), "spec": {"schedulingGates": [{"name": "g"}]}}, Pod)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_news"),
+    [
+        pytest.param(pod(phase="Pending"), pod(phase="Pending"), False, id="what our POST answered"),
+        pytest.param(pod(phase="Pending"), bound(pod(phase="Pending")), False, id="only a node"),
+        pytest.param(bound(pod()), bound(pod(phase="Running")), True, id="its kubelet spoke"),
+        pytest.param(pod(), bound(pod(phase="Running"), "n2"), True, id="a node and more"),
+        pytest.param(GATED, pod(), True, id="let go by Kueue"),
+        pytest.param(
+            pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]), bound(pod()), True, id="has room now"
+        ),
+        pytest.param(pod(conditions=[{"type": "DisruptionTarget", "status": "True"}]), pod(), True, id="disrupted no more"),
+    ],
+)
+def test_a_task_is_looked_at_when_its_pod_has_news(before: Pod, now: Pod, is_news: bool) -> None:
+    pods, woken = cache()
+    pods.seed(before, 0.0)
+    pods.on_change(before, now)
+
+    assert woken == ["u"] * is_news
+    seen = pods.get("u", "p")
+    assert seen is not None
+    assert seen.node == now.spec.node_name
+
+
 def test_odd_annotations_of_a_pod_are_no_device() -> None:
     meta = {"name": "p", "annotations": {"agenttask.dev/device": "{no"}, "labels": {"agenttask.dev/attempt": "x"}}
 
