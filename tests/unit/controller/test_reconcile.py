@@ -178,7 +178,7 @@ async def test_a_pod_that_no_watch_has_shown_keeps_the_turn_of_its_task_until_it
     await bench.look(EXPECTED_SECONDS + 1)
     await bench.look(uid="next")
 
-    assert [method for method, _ in bench.writer.calls] == ["POST", "POST"]
+    assert [method for method, _ in bench.writer.calls].count("POST") == 2
     assert bench.world.pods.living(UID) is None
 
 
