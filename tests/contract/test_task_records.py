@@ -14,6 +14,7 @@ from tests.fakes.apiserver import FakeApiServer
 from agenttask.api.gateway import MAX_RECORD_BYTES, TokenClaims
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.record import AgentTaskRecord
+from agenttask.api.task import OutputRef
 from agenttask.controller.credentials import Credentials
 from agenttask.controller.gateway.record_body import record_name
 from agenttask.controller.gateway.records import Records
@@ -44,6 +45,10 @@ class Place(Struct, frozen=True):
     @property
     def path(self) -> str:
         return record_path(self.namespace, record_name(self.name, self.uid))
+
+    @property
+    def ref(self) -> OutputRef:
+        return OutputRef(kind="AgentTaskRecord", name=record_name(self.name, self.uid), key="output")
 
     async def stored(self) -> AgentTaskRecord:
         return msgspec.json.decode(await self.client.get(self.path), type=AgentTaskRecord)
@@ -107,7 +112,7 @@ async def test_a_later_flush_takes_the_place_of_the_one_before(place: Place) -> 
         await records.put_checkpoint(place.attempt(1), raw)
     await records.put_output(place.attempt(1), "out")
     assert await records.checkpoint(place.attempt(2)) == b"three"
-    assert await records.output(place.task, 1) == StoredOutput(record=record_name(place.name, place.uid), text="out")
+    assert await records.output(place.task, 1) == StoredOutput(ref=place.ref, text="out")
 
 
 async def test_what_is_stored_already_is_not_written_again(place: Place) -> None:
@@ -168,7 +173,7 @@ async def test_an_output_short_enough_is_at_hand_for_the_status(place: Place, te
 async def test_a_longer_one_is_only_named(place: Place) -> None:
     records = Records(place.client)
     await records.put_output(place.attempt(1), "x" * 16385)
-    assert await records.output(place.task, 1) == StoredOutput(record=record_name(place.name, place.uid))
+    assert await records.output(place.task, 1) == StoredOutput(ref=place.ref)
 
 
 @pytest.mark.parametrize(

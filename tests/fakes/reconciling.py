@@ -68,6 +68,7 @@ def reconciler(
         ),
         observer=NoObserver(),
         handover=handover,
+        store=installation.output_store,
         node_lost_seconds=node_lost_seconds,
     )
     return Reconciler(

@@ -36,6 +36,7 @@
   "maxRunningTasks" (int .Values.maxRunningTasks)
   "waitingWritesPerSecond" (int .Values.waitingWritesPerSecond)
   "runnerEnvironment" .Values.runnerEnvironment
+  "outputStore" (dict "url" .Values.outputStore.url "secretName" .Values.outputStore.secretName "options" .Values.outputStore.options "maxBytes" (int64 .Values.outputStore.maxBytes))
   "plugins" .Values.plugins
   "telemetry" .Values.telemetry
   "logging" .Values.logging

@@ -48,6 +48,8 @@ ENV_SECRET_PREFIX: Final = "AGENTTASK_SECRET_"  # noqa: S105 - a name, no secret
 """One variable for each `exec.env[].secretKeyRef`; stripped too, and handed only to the step that names it."""
 ENV_GATEWAY_TOKEN: Final = "AGENTTASK_GATEWAY_TOKEN"  # noqa: S105 - a name, no secret
 """The attempt's token for the gateway; stripped like a credential."""
+ENV_STORE_PREFIX: Final = "AGENTTASK_STORE_"
+"""One variable for each key of the object store's Secret; stripped too, and no step can name them."""
 ENV_TRACEPARENT: Final = "TRACEPARENT"
 
 MAX_DOCUMENT_BYTES: Final = 200 * 1024

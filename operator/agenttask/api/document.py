@@ -10,6 +10,7 @@ from msgspec import Struct
 from agenttask.api.constants import MAX_DOCUMENT_BYTES
 from agenttask.api.errors import InvalidTask
 from agenttask.api.model import CallRetry, CircuitBreaker, Limits, LocalModel, Prices, Timeouts
+from agenttask.api.output_store import MAX_OBJECT_BYTES
 from agenttask.api.task import AgentTaskSpec
 
 DOCUMENT_VERSION = 2
@@ -81,6 +82,16 @@ class GatewayDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     ca: str
 
 
+class OutputStoreDocument(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Where outputs go that fit nowhere else (api/output_store.py): what the installation says of it, without its credentials."""
+
+    url: str
+    options: dict[str, str] = {}
+    secret: str = ""
+    """The Secret's name, for messages; its keys are variables of the pod."""
+    max_bytes: int = MAX_OBJECT_BYTES
+
+
 class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one attempt is to do."""
 
@@ -93,7 +104,9 @@ class TaskDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     device: DeviceDocument = DeviceDocument()
     policy: Policy = Policy()
     gateway: GatewayDocument | None = None
-    """None: the output has to fit the termination message, and no attempt goes on from another."""
+    """None: no attempt goes on from another, and outputs go to the store, or have to fit the termination message."""
+    output_store: OutputStoreDocument | None = None
+    """None: there is none, or the pod's image may not hold its credential."""
 
 
 class _Envelope(Struct):

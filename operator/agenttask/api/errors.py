@@ -11,12 +11,13 @@ AgentTaskError
 │   ├── DeviceUnavailable     the device insisted on is not there
 │   ├── DeadlineExceeded      the task's time is over
 │   ├── PodRejected           the pod that would be made leaves the rules
+│   ├── OutputRejected        the object store refused the output, or cannot be used as it is set up
 │   └── OutputTooLarge        larger than the channel holds
 └── RetryableError            the same input may succeed later
     ├── ServiceUnavailable    the same of a host that a `fetch` or `git` step talks to
     ├── ModelUnavailable      refused connection, time-out, server error
     │   └── RateLimited       429
-    ├── NotHandedOver         the controller was away when the output was to be left with it
+    ├── NotHandedOver         the controller, or the object store, was away when the output was to be left there
     └── NoTimeLeft            nothing new starts any more
         ├── SoftDeadlineReached  no time for another step
         └── Interrupted          the runner is stopping
@@ -101,6 +102,12 @@ class PodRejected(PermanentError):
     reason = Reason.POD_REJECTED
 
 
+class OutputRejected(PermanentError):
+    """The object store refused the output, or cannot be used as the installation set it up."""
+
+    reason = Reason.OUTPUT_REJECTED
+
+
 class OutputTooLarge(PermanentError):
     """Something is larger than its channel holds."""
 
@@ -146,7 +153,7 @@ class SoftDeadlineReached(NoTimeLeft):
 
 
 class NotHandedOver(RetryableError):
-    """A finished run could not leave its output with the controller, which was away: the attempt is lost with it."""
+    """A finished run could not leave its output with the controller or the object store, which was away: the attempt is lost with it."""
 
     reason = Reason.LOST
 

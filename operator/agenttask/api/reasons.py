@@ -85,6 +85,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     SOFT_DEADLINE_REACHED = "SoftDeadlineReached"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
+    OUTPUT_REJECTED = "OutputRejected"
     RUNNER_CRASHED = "RunnerCrashed"
     LOST = "Lost"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
@@ -150,6 +151,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.DEADLINE_EXCEEDED: "The task ran longer than `activeDeadlineSeconds`.",
     Reason.SOFT_DEADLINE_REACHED: "The task ran into `softDeadlineSeconds`: it took no new step, and its checkpoint has what was finished.",
     Reason.OUTPUT_TOO_LARGE: "The output, or what a step hands on, is larger than its channel holds; nothing is cut silently.",
+    Reason.OUTPUT_REJECTED: "The object store refused the output, or cannot be used as it is set up; the message has what it said.",
     Reason.RUNNER_CRASHED: "The runner ended without a report; see the pod's log.",
     Reason.LOST: "The pod was deleted, evicted, or its node went away before it reported.",
     Reason.BACKOFF_LIMIT_EXCEEDED: "The task failed once more after all of `retry.limit`; the message has the last failure.",

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agenttask.api.constants import MAX_REPORT_BYTES
+from agenttask.api.output_store import MAX_OBJECT_URL
 from agenttask.api.reasons import Reason
 
 REPORT_VERSION = 1
@@ -62,6 +63,14 @@ class UsageReport(Struct, frozen=True, array_like=True):
     cost: Annotated[str, Meta(max_length=COST_CHARACTERS)] = ""
 
 
+class ObjectReport(Struct, frozen=True, array_like=True):
+    """An output that was left in the object store: its whole address, its size in bytes, and its digest."""
+
+    url: Annotated[str, Meta(max_length=MAX_OBJECT_URL)]
+    size: Annotated[int, Meta(ge=0, le=MOST_COUNTED)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
+
+
 class Report(
     Struct,
     frozen=True,
@@ -76,10 +85,11 @@ class Report(
         "error": "e",
         "output": "o",
         "output_stored": "k",
+        "output_object": "r",
     },
     omit_defaults=True,
 ):
-    """The state of one attempt; `done` is set once, in the last report, and then `error`, `output` or `output_stored` stands for good."""
+    """The state of one attempt; `done` is set once, in the last report, and then one of `error` and the outputs stands for good."""
 
     version: int = REPORT_VERSION
     attempt: int = 1
@@ -92,6 +102,13 @@ class Report(
     output: str | None = None
     output_stored: bool = False
     """The output was handed to the gateway instead."""
+    output_object: ObjectReport | None = None
+    """The output was left in the object store instead."""
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the output is elsewhere."""
+        return self.output_stored or self.output_object is not None
 
 
 class ReportTooLarge(ValueError):

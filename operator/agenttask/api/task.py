@@ -249,12 +249,19 @@ class UsageStatus(Observed, frozen=True, kw_only=True):
     """By the models' prices, as `0.0123 USD`; several currencies are joined by ` + `."""
 
 
-class OutputRef(Observed, frozen=True, kw_only=True):
-    """Where an output lies that is too large for the status."""
+OutputKind = Literal["AgentTaskRecord", "ObjectStore"]
 
-    kind: str = ""
+
+class OutputRef(Observed, frozen=True, kw_only=True):
+    """Where an output lies that is too large for the status: an AgentTaskRecord's field, or `<name>/<key>` in an object store."""
+
+    kind: OutputKind
     name: str = ""
     key: str = ""
+    size: int | None = None
+    """Of an object, in bytes."""
+    sha256: str | None = None
+    """Of an object, in hexadecimal digits."""
 
 
 class AgentTaskStatus(Observed, frozen=True, kw_only=True):

@@ -146,6 +146,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         turns=turns,
         observer=observer,
         handover=handover,
+        store=settings.output_store,
         node_lost_seconds=settings.node_lost_seconds,
     )
     reconciler = Reconciler(

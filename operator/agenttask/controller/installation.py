@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from agenttask.api.document import OutputStoreDocument
 from agenttask.api.model import AgentModelSpec
+from agenttask.api.output_store import MAX_OBJECT_BYTES
 from agenttask.api.steps import Quantity
 from agenttask.api.task import ResourceList, Resources, Toleration
 from agenttask.domain.device import DeviceClass
+from agenttask.domain.output_store import as_text
 
 LOCAL_CLIENT = "local"
 """The LLM client that computes in the pod, and so needs the image with torch."""
@@ -77,6 +80,25 @@ class Plugins(Section, frozen=True, kw_only=True):
     extra: ExtraPlugins = ExtraPlugins()
 
 
+class OutputStore(Section, frozen=True, kw_only=True):
+    """Where outputs go that neither the termination message nor the gateway takes; `domain/output_store.py` has the rules."""
+
+    url: str = ""
+    """As s3://bucket/prefix; empty: nowhere."""
+    secret_name: Annotated[str, Meta(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = ""
+    """A Secret in each namespace of tasks, whose keys are the store's own options; empty: the pod's identity."""
+    options: Annotated[dict[Name, Annotated[str, Meta(max_length=16384)] | bool], Meta(max_length=32)] = {}
+    """What is no secret of them."""
+    max_bytes: Annotated[int, Meta(ge=65536, le=1 << 29)] = MAX_OBJECT_BYTES
+
+    def document(self) -> OutputStoreDocument | None:
+        """What a pod is told of it."""
+        if not self.url:
+            return None
+        options = {name: as_text(value) for name, value in self.options.items()}
+        return OutputStoreDocument(url=self.url, options=options, secret=self.secret_name, max_bytes=self.max_bytes)
+
+
 class FeatureGates(
     Section,
     frozen=True,
@@ -117,6 +139,7 @@ class Installation(Section, frozen=True, kw_only=True):
     """Whether pods may download weights from a model hub."""
     runner_environment: dict[RunnerVariable, Annotated[str, Meta(max_length=1024)]] = {}
     """Settings of every task's runner: gates and bounds change without a new image."""
+    output_store: OutputStore = OutputStore()
     plugins: Plugins = Plugins()
     feature_gates: FeatureGates = FeatureGates()
 
@@ -137,6 +160,13 @@ class Installation(Section, frozen=True, kw_only=True):
         own = [self.images.runner, self.images.runner_torch, *(one.image for one in self.device_classes if one.image)]
         return any(fnmatchcase(image, glob) for glob in self.credential_images) if self.credential_images else image in own
 
+    def output_store_for(self, image: str) -> OutputStore | None:
+        """The object store, if there is one, and its credential may be in a pod of this image."""
+        store = self.output_store
+        return store if store.url and (not store.secret_name or self.may_hold_credentials(image)) else None
+
     def may_name_secret(self, name: str) -> bool:
         """Whether a task may name this Secret."""
-        return name not in self.reserved_secrets and any(fnmatchcase(name, glob) for glob in self.secret_globs)
+        if name in self.reserved_secrets or name == self.output_store.secret_name:
+            return False
+        return any(fnmatchcase(name, glob) for glob in self.secret_globs)

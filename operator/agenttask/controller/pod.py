@@ -15,7 +15,7 @@ from agenttask.api.document import DeviceDocument, GatewayDocument, Policy, Secr
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.task import AgentTaskSpec, DeviceStatus
 from agenttask.controller import kueue
-from agenttask.controller.installation import Installation
+from agenttask.controller.installation import Installation, OutputStore
 from agenttask.controller.pod_models import PodModels, SecretEnv, pod_models
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.pod_volumes import pod_volumes
@@ -60,6 +60,8 @@ def build(request: PodRequest, installation: Installation) -> bytes:
     meta = task.metadata
     models = pod_models(request.models, models_named(spec))
     secrets, secret_variables = _secrets(spec)
+    image = installation.image_for(spec.pod.image, request.device_class, list(request.models.values()))
+    store = installation.output_store_for(image)
     document = TaskDocument(
         task=TaskRef(name=meta.name, namespace=meta.namespace, uid=meta.uid, created=meta.creation_timestamp),
         attempt=request.attempt,
@@ -69,7 +71,9 @@ def build(request: PodRequest, installation: Installation) -> bytes:
         device=_device(request),
         policy=Policy(hosts=installation.allowed_hosts, hub=installation.hub_downloads),
         gateway=request.gateway,
+        output_store=store.document() if store is not None else None,
     )
+    environment = [*models.variables, *secret_variables]
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -101,16 +105,23 @@ def build(request: PodRequest, installation: Installation) -> bytes:
                 }
             ],
         },
-        "spec": _pod_spec(request, installation, models, secret_variables),
+        "spec": _pod_spec(request, installation, models, image=image, secrets=environment, store=store),
     }
     return _encode_json(pod)
 
 
-def _pod_spec(request: PodRequest, installation: Installation, models: PodModels, secrets: Sequence[SecretEnv]) -> dict[str, Any]:
+def _pod_spec(
+    request: PodRequest,
+    installation: Installation,
+    models: PodModels,
+    *,
+    image: str,
+    secrets: Sequence[SecretEnv],
+    store: OutputStore | None,
+) -> dict[str, Any]:
     device, spec = request.device_class, request.spec
     volumes, mounts = pod_volumes(spec, installation)
     settings: dict[str, str] = dict(installation.runner_environment.items())
-    image = installation.image_for(spec.pod.image, device, list(request.models.values()))
     pod: dict[str, Any] = {
         **kueue.pod_fields(request.task.metadata.labels),
         "restartPolicy": "Never",
@@ -147,7 +158,8 @@ def _pod_spec(request: PodRequest, installation: Installation, models: PodModels
                 "image": image,
                 "imagePullPolicy": installation.images.pull_policy,
                 "command": [COMMAND],
-                "env": _environment({**settings, **request.environment}, [*models.variables, *secrets]),
+                "env": _environment({**settings, **request.environment}, secrets),
+                **_store_variables(store),
                 "resources": requirements(spec, installation.task_defaults, device),
                 "volumeMounts": [*mounts, *models.mounts],
                 "workingDir": c.WORKSPACE_PATH,
@@ -179,6 +191,13 @@ def _environment(plain: Mapping[str, str], secrets: Sequence[SecretEnv]) -> list
             for one in secrets
         ),
     ]
+
+
+def _store_variables(store: OutputStore | None) -> dict[str, Any]:
+    """Every key of the object store's Secret as a variable: nobody here may read which there are."""
+    if store is None or not store.secret_name:
+        return {}
+    return {"envFrom": [{"prefix": c.ENV_STORE_PREFIX, "secretRef": {"name": store.secret_name, "optional": False}}]}
 
 
 def _secrets(spec: AgentTaskSpec) -> tuple[tuple[SecretVariable, ...], list[SecretEnv]]:

@@ -94,6 +94,20 @@ class Variable(Shape, frozen=True, kw_only=True):
     value_from: VariableSource | None = None
 
 
+class SecretSource(Shape, frozen=True, kw_only=True):
+    """v1.SecretEnvSource."""
+
+    name: Text
+    optional: bool
+
+
+class VariablesSource(Shape, frozen=True, kw_only=True):
+    """v1.EnvFromSource: all keys of the object store's Secret, and no ConfigMap."""
+
+    prefix: Literal["AGENTTASK_STORE_"]
+    secret_ref: SecretSource
+
+
 class ContainerClaim(Shape, frozen=True, kw_only=True):
     """v1.ResourceClaim: the whole of one of the pod's claims."""
 
@@ -124,6 +138,7 @@ class Container(Shape, frozen=True, kw_only=True):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
     command: Annotated[tuple[Literal["agenttask-runner"], ...], Meta(min_length=1, max_length=1)]
     env: tuple[Variable, ...]
+    env_from: Annotated[tuple[VariablesSource, ...], Meta(max_length=1)] = ()
     resources: Amounts
     volume_mounts: tuple[Mount, ...]
     working_dir: Literal["/workspace"]

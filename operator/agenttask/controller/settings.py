@@ -14,6 +14,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from agenttask.controller.installation import Installation, Section
+from agenttask.domain import output_store
 from agenttask.domain.deadlines import NODE_LOST_SECONDS
 from agenttask.domain.nearest import did_you_mean, listed
 
@@ -178,6 +179,9 @@ def _consistent(settings: Settings) -> None:
     for name in settings.default_device_classes:
         if name not in names:
             raise SettingsError(f"defaultDeviceClasses: {name!r} is none of deviceClasses: {listed(names)}{did_you_mean(name, names)}")
+    store = settings.output_store
+    for problem in output_store.problems(url=store.url, secret=store.secret_name, options=store.options):
+        raise SettingsError(problem)
     election = settings.leader_election
     if election.renew_seconds >= election.lease_seconds:
         raise SettingsError(

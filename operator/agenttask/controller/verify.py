@@ -78,6 +78,10 @@ def _variables(container: Container, installation: Installation) -> None:
             own = variable.name in _VARIABLES or variable.name.startswith(_VARIABLE_PREFIX)
             allowed = own or variable.name in installation.runner_environment
             require(f"env {quoted(variable.name)}", variable.value is not None and allowed)
+    store = installation.output_store_for(container.image)
+    for source in container.env_from:
+        secret, known = source.secret_ref.name, store.secret_name if store is not None else ""
+        require(f"envFrom Secret {quoted(secret)}", secret == known and not source.secret_ref.optional)
     names = [variable.name for variable in container.env]
     require("env: names stand once", len(names) == len(set(names)))
 

@@ -5,6 +5,7 @@ import msgspec
 from agenttask.controller.admission import missing
 from agenttask.controller.attempt_pods import AttemptPods
 from agenttask.controller.handover import Handover
+from agenttask.controller.installation import OutputStore
 from agenttask.controller.kueue import QUEUE_LABEL
 from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pod_name import pod_name
@@ -14,6 +15,7 @@ from agenttask.domain import attempts, outcome
 from agenttask.domain.clocks import on_our_clock
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput
+from agenttask.domain.output_store import accepted
 
 
 class View:
@@ -27,10 +29,11 @@ class View:
         turns: Turns,
         observer: TaskObserver,
         handover: Handover,
+        store: OutputStore,
         node_lost_seconds: float,
     ) -> None:
         self._world, self._pods, self._turns = world, pods, turns
-        self._observer, self._handover = observer, handover
+        self._observer, self._handover, self._store = observer, handover, store
         self._node_lost_seconds = node_lost_seconds
         self._unanswered: dict[str, int] = {}
         """Attempts that this process put on record, until their POST was answered (`atMostOnce`)."""
@@ -90,7 +93,13 @@ class View:
 
     async def _stored(self, task: SeenTask, attempt: int, pod: SeenPod | None) -> StoredOutput | None:
         report = outcome.report_of(pod) if pod is not None else None
-        return await self._handover.stored_output(task, attempt) if report is not None and report.output_stored else None
+        if report is None or not report.handed_over:
+            return None
+        if report.output_object is None:
+            return await self._handover.stored_output(task, attempt)
+        store = self._store
+        ref = accepted(report.output_object, url=store.url, max_bytes=store.max_bytes, task=task.metadata, attempt=attempt)
+        return StoredOutput(ref=ref) if ref is not None else None
 
     def record(self, uid: str, attempt: int) -> None:
         """The attempt is on record now, and its pod is about to be created."""

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from agenttask.api.constants import RECORD_KIND
 from agenttask.api.meta import Condition, ConditionStatus
 from agenttask.api.reasons import ConditionType, Phase, Reason
 from agenttask.api.report import Report, shorten
@@ -114,16 +113,16 @@ def finished(task: SeenTask, seen: Observation, end: AttemptEnd, now: float) -> 
 
 def _output(report: Report | None, stored: StoredOutput | None) -> str | None:
     """The output as far as the status has room for it."""
-    if report is None or not report.output_stored:
+    if report is None or not report.handed_over:
         return report.output if report is not None else None
     return stored.text if stored is not None else None
 
 
 def _output_ref(report: Report | None, stored: StoredOutput | None) -> OutputRef | None:
     """Where it is otherwise."""
-    if report is None or not report.output_stored or stored is None or stored.text is not None:
+    if report is None or not report.handed_over or stored is None or stored.text is not None:
         return None
-    return OutputRef(kind=RECORD_KIND, name=stored.record, key="output")
+    return stored.ref
 
 
 def between(task: SeenTask, seen: Observation, end: AttemptEnd, now: float, *, retry_at: float) -> AgentTaskStatus:

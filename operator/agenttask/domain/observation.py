@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.reasons import Reason
 from agenttask.api.report import Report
-from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus
+from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus, OutputRef
 
 Instant = Annotated[float, Meta(description="Unix seconds")]
 
@@ -128,10 +128,9 @@ class Rejection(Struct, frozen=True, kw_only=True):
 
 
 class StoredOutput(Struct, frozen=True, kw_only=True):
-    """An output that was handed to the gateway; `text` is None where it is larger than a status takes."""
+    """An output that was handed over besides the report; `text` is None where it is larger than a status takes."""
 
-    record: str
-    """The AgentTaskRecord's name."""
+    ref: OutputRef
     text: str | None = None
 
 
@@ -161,4 +160,4 @@ class Observation(Struct, frozen=True, kw_only=True):
     live_due: Instant = 0.0
     """From when on that is worth a write of its own."""
     stored: StoredOutput | None = None
-    """What an attempt that has ended with `outputStored` did store."""
+    """What an attempt that has ended with `outputStored` or `outputObject` did store, as far as that is believed."""

@@ -42,6 +42,7 @@ FAILURES: Final = {
     Reason.MODEL_REJECTED: Failure.PERMANENT,
     Reason.IMAGE_ERROR: Failure.PERMANENT,
     Reason.OUTPUT_TOO_LARGE: Failure.PERMANENT,
+    Reason.OUTPUT_REJECTED: Failure.PERMANENT,
     Reason.DEADLINE_EXCEEDED: Failure.PERMANENT,
 }
 """Every way in which an attempt can end badly."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agenttask.api.task import ResourceList, Resources, Toleration
-from agenttask.controller.installation import ExtraPlugins, Images, Plugins, TaskDefaults
+from agenttask.controller.installation import ExtraPlugins, Images, OutputStore, Plugins, TaskDefaults
 from agenttask.controller.settings import Settings, read_settings
 from agenttask.domain.device import DeviceClass
 
@@ -52,6 +52,7 @@ def test_the_defaults_of_the_chart_are_those_of_the_controller_plus_a_gpu_class(
         "allowed_hosts",
         "hub_downloads",
         "runner_environment",
+        "output_store",
         "plugins",
         "nodes",
         "logging",
@@ -103,6 +104,12 @@ def test_every_value_reaches_the_controller(render: Any, chart: Path) -> None:
         extra=ExtraPlugins(step_kinds=("shout",), llm_clients=("echo",), threading=("calm",), model_factories=("tiny",)),
     )
     assert (settings.logging.format, settings.logging.level) == ("text", "debug")
+    assert settings.output_store == OutputStore(
+        url="s3://outputs/agents",
+        secret_name="agents-outputs",
+        options={"region": "eu-central-1", "allow_http": False},
+        max_bytes=100_000_000,
+    )
     assert settings.telemetry.otlp_endpoint == "http://collector.observability:4318"
 
 

@@ -29,7 +29,7 @@ DOCUMENT = (
     '"credentialEnv":"AGENTTASK_CREDENTIAL_0","timeouts":{},"limits":{},"retry":{},"circuitBreaker":{}}],'
     '"secrets":[],'
     '"device":{"class":"cpu","kind":"cpu","strategy":"auto"},'
-    '"policy":{},"gateway":null}'
+    '"policy":{},"gateway":null,"outputStore":null}'
 )
 WHOLE: dict[str, Any] = {
     "apiVersion": "v1",

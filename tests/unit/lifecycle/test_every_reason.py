@@ -41,6 +41,7 @@ ENDS: dict[Reason, tuple[Observation, SeenTask]] = {
     Reason.DEADLINE_EXCEEDED: (seen(ended(exit_code=137, finished=8, deletion=CREATED + 38)), task(activeDeadlineSeconds=5)),
     Reason.SOFT_DEADLINE_REACHED: (told(Reason.SOFT_DEADLINE_REACHED), task()),
     Reason.OUTPUT_TOO_LARGE: (told(Reason.OUTPUT_TOO_LARGE), task()),
+    Reason.OUTPUT_REJECTED: (told(Reason.OUTPUT_REJECTED), task()),
     Reason.RUNNER_CRASHED: (seen(ended("Traceback", exit_code=1, reason="Error")), task()),
     Reason.LOST: (seen(), task(AgentTaskStatus(phase=Phase.STARTING, pod_name=POD, attempt=1), execution={"atMostOnce": True})),
     Reason.BACKOFF_LIMIT_EXCEEDED: (told(Reason.STEP_FAILED), task(AgentTaskStatus(failures=2), retry={"limit": 2})),

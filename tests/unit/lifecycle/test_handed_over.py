@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.fakes.seen import CREATED, ended, running, said, seen, task
+from tests.fakes.seen import CREATED, UID, ended, running, said, seen, task
 
 from agenttask.api.reasons import Phase, Reason, StepPhase
-from agenttask.api.report import ErrorReport, Report, StepReport, UsageReport
+from agenttask.api.report import ErrorReport, ObjectReport, Report, StepReport, UsageReport
 from agenttask.api.task import AgentTaskStatus, OutputRef
 from agenttask.domain.observation import StoredOutput
 from agenttask.domain.plan import Plan, plan
@@ -14,8 +14,9 @@ from agenttask.domain.plan import Plan, plan
 NOW = CREATED + 30
 POD = running()
 ONE_DONE = Report(started=int(CREATED + 2) * 1000, steps=(StepReport(0, "S", 0, 1500), StepReport(1, "R", 1500, items_ended=1, items=4)))
-SHORT = StoredOutput(record="review-0123456789", text="all of it")
-LONG = StoredOutput(record="review-0123456789")
+RECORD = OutputRef(kind="AgentTaskRecord", name="review-0123456789", key="output")
+SHORT = StoredOutput(ref=RECORD, text="all of it")
+LONG = StoredOutput(ref=RECORD)
 
 
 def status_of(made: Plan) -> AgentTaskStatus:
@@ -80,7 +81,7 @@ def test_an_attempt_that_was_taken_away_shows_the_last_that_it_told() -> None:
     ("stored", "output", "ref"),
     [
         pytest.param(SHORT, "all of it", None, id="short enough for the status"),
-        pytest.param(LONG, None, OutputRef(kind="AgentTaskRecord", name="review-0123456789", key="output"), id="too long for it"),
+        pytest.param(LONG, None, RECORD, id="too long for it"),
     ],
 )
 def test_a_stored_output_is_shown_or_named(stored: StoredOutput, output: str | None, ref: OutputRef | None) -> None:
@@ -104,3 +105,18 @@ def test_a_runner_that_claims_to_have_stored_what_is_nowhere_has_not_succeeded()
 def test_a_stored_output_counts_only_for_success_that_names_it(report: dict[str, Any]) -> None:
     final = status_of(plan(task(), seen(ended(said(done=True, **report)), stored=LONG), NOW))
     assert (final.output_ref, final.output) == (None, report.get("output"))
+
+
+def test_an_output_in_the_object_store_is_named() -> None:
+    told = ObjectReport(f"s3://outputs/agents/agents/review/{UID}/attempt-1/output", 5, "a" * 64)
+    stored = StoredOutput(ref=OutputRef(kind="ObjectStore", name="s3://outputs/agents", key="k", size=5, sha256="a" * 64))
+    final = status_of(plan(task(), seen(ended(said(done=True, output_object=told)), stored=stored), NOW))
+    assert (final.phase, final.output, final.output_ref) == (Phase.SUCCEEDED, None, stored.ref)
+
+
+def test_one_that_is_not_where_this_attempt_may_leave_it_is_no_success() -> None:
+    told = ObjectReport("s3://elsewhere/output", 5, "a" * 64)
+    final = status_of(plan(task(), seen(ended(said(done=True, output_object=told))), NOW))
+    assert (final.phase, final.reason, final.output_ref) == (Phase.FAILED, Reason.RUNNER_CRASHED, None)
+    assert final.message is not None
+    assert final.message.startswith("the runner said that the output lies at 's3://elsewhere/output', and that is not the place")

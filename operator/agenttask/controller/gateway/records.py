@@ -16,10 +16,11 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from agenttask.api.constants import MAX_STATUS_OUTPUT_BYTES
+from agenttask.api.constants import MAX_STATUS_OUTPUT_BYTES, RECORD_KIND
 from agenttask.api.gateway import TokenClaims
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.record import AgentTaskRecord
+from agenttask.api.task import OutputRef
 from agenttask.controller.gateway import record_body
 from agenttask.controller.gateway.record_body import Size
 from agenttask.controller.gateway.refusals import Fenced, NotStored, TooLarge, Unavailable
@@ -159,7 +160,8 @@ class Records:
             known = self._known.get(uid)
         if known is None or not _has_output(known, attempt):
             return None
-        return StoredOutput(record=record_body.record_name(name, uid), text=known.text)
+        ref = OutputRef(kind=RECORD_KIND, name=record_body.record_name(name, uid), key="output")
+        return StoredOutput(ref=ref, text=known.text)
 
     def forget(self, uid: str) -> None:
         """The task is final or gone."""

@@ -325,5 +325,5 @@ async def test_an_output_stored_before_a_restart_is_read_once(served: Served) ->
     for _ in range(2):
         found = await served.counter.desk.stored_output(task(), 1)
         assert found is not None
-        assert found == StoredOutput(record=found.record, text="kept")
+        assert found == StoredOutput(ref=found.ref, text="kept")
     assert served.counter.writer.calls == ["POST", "GET"]
