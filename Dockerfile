@@ -85,6 +85,10 @@ COPY requirements/runner-torch.txt /tmp/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m pip --python /opt/agenttask/bin/python install --no-cache-dir --no-compile --require-hashes -r /tmp/runner-torch.txt \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/agenttask/lib
+# What the runner has besides (scripts/requirements); pip makes the bytecode of what is new, and of nothing else.
+COPY requirements/runner.txt /tmp/
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    python3 -m pip --python /opt/agenttask/bin/python install --no-cache-dir --require-hashes -r /tmp/runner.txt
 COPY --from=agenttask /opt/agenttask /opt/agenttask
 ENV PATH=/opt/agenttask/bin:$PATH
 WORKDIR /workspace

@@ -88,7 +88,7 @@ async def test_a_report_of_all_that_can_be_told_is_taken(bench: Bench) -> None:
 
 async def test_an_output_is_taken_and_both_together_have_a_bound(bench: Bench) -> None:
     client = bench.attempt(1)
-    await client.keep_output("ünï\x00" * 1000, seconds=10)
+    await client.keep_output("ünï\x00".encode() * 1000, seconds=10)
     with pytest.raises(RecordTooLarge, match=str(MAX_RECORD_BYTES - 5)):
         await client.keep_checkpoint(b"x" * (MAX_RECORD_BYTES - 5), seconds=10)
     await client.keep_checkpoint(b"x" * (MAX_RECORD_BYTES - 6000), seconds=10)

@@ -35,7 +35,9 @@ from agenttask.runner.gpu_memory import nvidia_probe
 from agenttask.runner.library_log import library_log
 from agenttask.runner.log import Log
 from agenttask.runner.log_queue import QueuedStream
+from agenttask.runner.objects import StoreObjects
 from agenttask.runner.observer import Observer, Observers
+from agenttask.runner.output_store import Objects
 from agenttask.runner.places import places
 from agenttask.runner.resources import ResourceMonitor, ResourceObserver
 from agenttask.runner.run import Station, TaskRun
@@ -134,6 +136,7 @@ def _run(
         log=log.line,
         checkpoint=None if paths.checkpoint is None else FileStore(paths.checkpoint),
         gateway=gateway,
+        objects=_objects(document, credentials),
         version=version("agenttask"),
         http_traces=() if tracing is None else (tracing.http_trace(),),
         step_environment=dict if tracing is None else tracing.step_environment,
@@ -206,6 +209,10 @@ def _gateway(document: TaskDocument, credentials: Credentials, settings: RunnerS
     except GatewayRefused as error:
         log.line("gateway", f"not used: {error}")
         return None
+
+
+def _objects(document: TaskDocument, credentials: Credentials) -> Objects | None:
+    return None if document.output_store is None else StoreObjects(document.output_store, credentials.store)
 
 
 def _tracing(telemetry: "Telemetry", environ: Mapping[str, str]) -> "Tracing":

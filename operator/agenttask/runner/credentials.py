@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 
 from msgspec import Struct
 
-from agenttask.api.constants import ENV_CREDENTIAL_PREFIX, ENV_GATEWAY_TOKEN, ENV_SECRET_PREFIX
+from agenttask.api.constants import ENV_CREDENTIAL_PREFIX, ENV_GATEWAY_TOKEN, ENV_SECRET_PREFIX, ENV_STORE_PREFIX
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -23,6 +23,8 @@ class Credentials(Struct, frozen=True, kw_only=True):
     values: Mapping[str, str]
     gateway_token: str | None = None
     """Of this attempt; no step can name it."""
+    store: Mapping[str, str] = {}
+    """What the object store's Secret has, by its keys; no step can name it either."""
 
     def __repr__(self) -> str:
         """The names only: a credential never reaches a log or a traceback."""
@@ -32,7 +34,12 @@ class Credentials(Struct, frozen=True, kw_only=True):
 def take_credentials(environ: MutableMapping[str, str]) -> Credentials:
     """Remove every credential and secret from `environ`, and the attempt's token, and hand them over."""
     names = [name for name in environ if name.startswith((ENV_CREDENTIAL_PREFIX, ENV_SECRET_PREFIX))]
-    return Credentials(values={name: environ.pop(name) for name in names}, gateway_token=environ.pop(ENV_GATEWAY_TOKEN, None))
+    keys = [name for name in environ if name.startswith(ENV_STORE_PREFIX)]
+    return Credentials(
+        values={name: environ.pop(name) for name in names},
+        gateway_token=environ.pop(ENV_GATEWAY_TOKEN, None),
+        store={name.removeprefix(ENV_STORE_PREFIX): environ.pop(name) for name in keys},
+    )
 
 
 def close_memory() -> None:

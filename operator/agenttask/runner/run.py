@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from agenttask.api.constants import MAX_RENDERED_BYTES
 from agenttask.api.document import TaskDocument
 from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft, OutputTooLarge
 from agenttask.api.report import Report
 from agenttask.domain.graph import StepGraph
 from agenttask.domain.rendering import render
+from agenttask.domain.utf8 import utf8_length
 from agenttask.domain.validation import validate
 from agenttask.plugin.step import StepOutput
 from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
@@ -27,6 +29,8 @@ from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.ending import Ending
 from agenttask.runner.lending import Lender
 from agenttask.runner.locks import PathLocks
+from agenttask.runner.output_handover import hand_over
+from agenttask.runner.output_store import OutputStore
 from agenttask.runner.record import Record
 from agenttask.runner.run_models import run_models
 from agenttask.runner.schedule import run_in_order
@@ -57,12 +61,15 @@ class TaskRun:
         self._slots = Slots(station.settings.max_concurrent_steps, by_kind, within=station.slots, name=document.task.name)
         self._ending = Ending(close=self._start_no_more, halt=self._record.halt)
         self._stopped_with: AgentTaskError | None = None
+        self._handing_over = False
         self._keeper: Checkpointing | None = None
         self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
         self._models = run_models(document, station, self._session, close_with=self._close_with)
         self._gateway = self._open_gateway()
+        place, objects = document.output_store, station.objects
+        self._store = OutputStore(document, place, objects) if place is not None and objects is not None else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +97,8 @@ class TaskRun:
 
     def interrupted(self) -> Report:
         """The report of a run that has no time left to end by itself."""
-        self._record.error = self._record.error or Interrupted(f"{self._record.halted}; its steps did not end in time")
+        late = "its output was not handed over in time" if self._handing_over else "its steps did not end in time"
+        self._record.error = self._record.error or Interrupted(f"{self._record.halted}; {late}")
         return self._record.report(self._models.usage, self._models.cost_text, done=True)
 
     async def execute(self) -> Outcome:
@@ -164,17 +172,21 @@ class TaskRun:
             self._station.channel.write(report)
         except OutputTooLarge as too_large:
             assert output is not None
-            self._record.error = await self._keep_output(output, too_large)
+            assert self._keeper is not None
+            self._handing_over = True
+            found = await hand_over(
+                await asyncio.to_thread(output.encode),
+                too_large,
+                gateway=self._gateway,
+                make_room=self._keeper.shrink,
+                store=self._store,
+                log=self._station.log,
+            )
+            self._record.error = found.error
             report = self._record.report(self._models.usage, self._models.cost_text, done=True)
-            report = msgspec.structs.replace(report, output_stored=self._record.error is None)
+            report = msgspec.structs.replace(report, output_stored=found.in_record, output_object=found.at)
             self._station.channel.write(report)
         return report
-
-    async def _keep_output(self, output: str, too_large: OutputTooLarge) -> AgentTaskError | None:
-        """Where it can be kept, None; else why not."""
-        if self._gateway is None or self._keeper is None:
-            return too_large
-        return await self._gateway.keep_output(output, too_large, make_room=self._keeper.shrink)
 
     async def _steps(self) -> str:
         """The task's output."""
@@ -209,13 +221,17 @@ class TaskRun:
             render_output = functools.partial(self._render, spec.output, steps.outputs)
             output = await off_loop_if_large(sum(steps.weights.values()), threads)(render_output)
         try:
-            output.encode()
+            if len(output) > MAX_RENDERED_BYTES:
+                await asyncio.to_thread(utf8_length, output)
+            else:
+                utf8_length(output)
         except UnicodeEncodeError as error:
             raise OutputTooLarge(f"the output cannot be told: half of a surrogate pair at character {error.start}") from error
         return output
 
     def _render(self, template: str, outputs: Mapping[str, StepOutput]) -> str:
-        return render(template, template_values(self._values(), outputs), field="spec.output")
+        limit = MAX_RENDERED_BYTES if self._store is None else max(MAX_RENDERED_BYTES, self._store.max_bytes)
+        return render(template, template_values(self._values(), outputs), field="spec.output", limit=limit)
 
     def _values(self) -> dict[str, Any]:
         task = self._document.task

@@ -16,6 +16,7 @@ from agenttask.runner.checkpoint_store import CheckpointStore
 from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.observer import Observer
+from agenttask.runner.output_store import Objects
 from agenttask.runner.places import Places
 from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.slots import Slots
@@ -55,6 +56,8 @@ class Station(Struct, frozen=True, kw_only=True):
     """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
     gateway: "GatewayAccess | None" = None
     """Where checkpoints, large outputs and live reports go in a cluster; a checkpoint only without one of `checkpoint`."""
+    objects: Objects | None = None
+    """The object store that a task document names, where it may be used."""
     version: str = "unknown"
     """Of the runner, for the checkpoint."""
     http_traces: "tuple[aiohttp.TraceConfig, ...]" = ()

@@ -13,6 +13,7 @@ import msgspec
 from agenttask.api.constants import MAX_REPORT_BYTES
 from agenttask.api.errors import OutputTooLarge
 from agenttask.api.report import Report, ReportTooLarge, encode
+from agenttask.domain.utf8 import utf8_length
 
 
 class ReportChannel(Protocol):
@@ -59,24 +60,26 @@ def fitting(report: Report) -> bytes:
     Raises:
         OutputTooLarge: with the output's size and how much would fit.
     """
-    report = well_formed(report)
+    report, output = well_formed(report), report.output
+    if output is not None and len(output) > MAX_REPORT_BYTES:  # known without a copy of it, which may be large
+        room = len(encode(msgspec.structs.replace(report, output="")))
+        raise OutputTooLarge(_too_large(utf8_length(output), fits=MAX_REPORT_BYTES - room))
     while True:
         try:
             return encode(report)
         except ReportTooLarge as error:
             if report.output is not None:
                 size = len(report.output.encode())
-                raise OutputTooLarge(_too_large(size, error)) from error
+                raise OutputTooLarge(_too_large(size, fits=size - (error.size - error.limit))) from error
             # Only an error's escapes can make a report without output too long: one control character takes six bytes.
             assert report.error is not None
             shorter = report.error.message[: len(report.error.message) // 2] + "…"
             report = msgspec.structs.replace(report, error=msgspec.structs.replace(report.error, message=shorter))
 
 
-def _too_large(size: int, error: ReportTooLarge) -> str:
-    over = error.size - error.limit
+def _too_large(size: int, *, fits: int) -> str:
     return (
-        f"the output has {size} bytes, {max(0, size - over)} fit beside the steps in the {MAX_REPORT_BYTES} bytes of the result channel; "
+        f"the output has {size} bytes, {max(0, fits)} fit beside the steps in the {MAX_REPORT_BYTES} bytes of the result channel; "
         "let `output` name a shorter text"
     )
 

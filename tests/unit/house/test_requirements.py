@@ -30,22 +30,29 @@ def asked_for(*extras: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"),
+    ("names", "extras"),
     [
-        ("controller", ["controller"]),
-        ("runner", ["runner"]),
-        ("runner-torch", ["runner", "inference", "gpu"]),
-        ("dev", ["dev"]),
+        (["controller"], ["controller"]),
+        (["runner"], ["runner"]),
+        (["runner-torch", "runner"], ["runner", "inference", "gpu"]),
+        (["dev"], ["dev"]),
     ],
+    ids=lambda names: names[0],
 )
-def test_each_direct_requirement_is_pinned_within_its_bounds(name: str, extras: list[str]) -> None:
-    versions = pinned(ROOT / "requirements" / f"{name}.txt")
+def test_each_direct_requirement_is_pinned_within_its_bounds(names: list[str], extras: list[str]) -> None:
+    versions = {package: found for name in names for package, found in pinned(ROOT / "requirements" / f"{name}.txt").items()}
     missing = [
         str(wanted)
         for wanted in asked_for(*extras)
         if not any(wanted.specifier.contains(version, prereleases=True) for version in versions.get(canonicalize_name(wanted.name), ()))
     ]
     assert missing == [], "run `make requirements`"
+
+
+def test_the_image_with_torch_keeps_every_version_when_the_runners_packages_are_installed_after_it() -> None:
+    first, then = (pinned(ROOT / "requirements" / f"{name}.txt") for name in ("runner-torch", "runner"))
+    assert {name: versions for name, versions in then.items() if first.get(name, versions) != versions} == {}
+    assert then.keys() - first.keys() == {"obstore"}
 
 
 def test_the_wheel_is_built_with_what_pyproject_asks_for() -> None:
@@ -63,7 +70,11 @@ def test_every_pin_has_a_hash_and_no_place(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "absent"),
-    [("controller", {"torch", "transformers", "aiofiles"}), ("runner", {"kopf", "torch", "transformers"}), ("runner-torch", {"kopf"})],
+    [
+        ("controller", {"torch", "transformers", "aiofiles", "obstore"}),
+        ("runner", {"kopf", "torch", "transformers"}),
+        ("runner-torch", {"kopf"}),
+    ],
 )
 def test_a_program_has_no_package_that_it_must_not_import(name: str, absent: set[str]) -> None:
     assert pinned(ROOT / "requirements" / f"{name}.txt").keys() & absent == set()

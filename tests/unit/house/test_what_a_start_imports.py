@@ -6,7 +6,19 @@ import sys
 
 import pytest
 
-HEAVY = ("aiohttp", "anthropic", "h2", "jsonschema", "multiprocessing", "openai", "opentelemetry", "stamina", "torch", "transformers")
+HEAVY = (
+    "aiohttp",
+    "anthropic",
+    "h2",
+    "jsonschema",
+    "multiprocessing",
+    "obstore",
+    "openai",
+    "opentelemetry",
+    "stamina",
+    "torch",
+    "transformers",
+)
 
 
 @pytest.mark.parametrize("modules", ["agenttask.runner.bootstrap", "agenttask_llm, agenttask_models, agenttask_steps, agenttask_threading"])

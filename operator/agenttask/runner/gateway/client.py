@@ -93,11 +93,10 @@ class GatewayClient:
         _fits(raw, "checkpoint")
         self._expect(await self._ask("PUT", CHECKPOINT_PATH, raw, seconds=seconds), _NO_CONTENT)
 
-    async def keep_output(self, output: str, *, seconds: float) -> None:
-        """The task's output, where it is larger than the termination message."""
-        raw = output.encode()
-        _fits(raw, "output")
-        self._expect(await self._ask("PUT", OUTPUT_PATH, raw, seconds=seconds, content_type=_TEXT), _NO_CONTENT)
+    async def keep_output(self, output: bytes, *, seconds: float) -> None:
+        """The task's output as UTF-8, where it is larger than the termination message."""
+        _fits(output, "output")
+        self._expect(await self._ask("PUT", OUTPUT_PATH, output, seconds=seconds, content_type=_TEXT), _NO_CONTENT)
 
     async def report(self, report: LiveReport, *, seconds: float) -> ReportAnswer:
         """Tell how far the attempt is; the answer has its shares of the models' limits."""

@@ -92,17 +92,17 @@ class GatewayLink:
             rng=access.rng,
         )
 
-    async def keep_output(self, output: str, too_large: OutputTooLarge, *, make_room: MakeRoom) -> AgentTaskError | None:
+    async def keep_output(self, output: bytes, too_large: OutputTooLarge, *, make_room: MakeRoom) -> AgentTaskError | None:
         """Hand over an output; None when it is kept, else why the task fails.
 
         Args:
-            output: of the task.
+            output: of the task, UTF-8.
             too_large: what the termination message said of it.
             make_room: for it, where checkpoint and output are too much together.
         """
-        size = len(output.encode())
+        size = len(output)
         try:
-            await self._keep(output, size, make_room)
+            await self._keep(output, make_room)
         except Fenced as error:
             return error
         except RecordTooLarge as error:
@@ -115,9 +115,9 @@ class GatewayLink:
             return OutputTooLarge(f"{too_large}; it could not be kept otherwise: {error}")
         return None
 
-    async def _keep(self, output: str, size: int, make_room: MakeRoom) -> None:
+    async def _keep(self, output: bytes, make_room: MakeRoom) -> None:
         """The run is done: its checkpoint gives way, first as far as bytes are counted, then altogether, as escapes count in the store."""
-        for room in (MAX_RECORD_BYTES - size, 0):
+        for room in (MAX_RECORD_BYTES - len(output), 0):
             try:
                 await self._client.keep_output(output, seconds=self._grace_seconds)
             except RecordTooLarge:

@@ -60,7 +60,7 @@ async def test_what_is_kept_is_there_for_the_next_attempt() -> None:
         assert await it.client.checkpoint(seconds=5) is None
         await it.client.keep_checkpoint(b'{"a":1}', seconds=5)
         assert await it.client.checkpoint(seconds=5) == b'{"a":1}'
-        await it.client.keep_output("ünï", seconds=5)
+        await it.client.keep_output("ünï".encode(), seconds=5)
         assert it.gateway.output == "ünï"
         assert (it.gateway.tokens, it.gateway.hosts, it.gateway.encodings) == ({f"Bearer {TOKEN}"}, {HOST}, {"identity"})
 
@@ -130,7 +130,7 @@ async def test_a_wish_beyond_the_time_that_is_left_fails_at_once() -> None:
         it.gateway.always[ONE] = refusal(429, RefusalReason.BUSY, "slow down", Retry_After="60")
         began = time.monotonic()
         with pytest.raises(GatewayUnavailable, match=r"PUT /v1/output within 5 s: 127\.0\.0\.1: status 429: slow down"):
-            await it.client.keep_output("x", seconds=5)
+            await it.client.keep_output(b"x", seconds=5)
         assert time.monotonic() - began < 4
 
 
@@ -237,7 +237,7 @@ async def test_a_fenced_attempt_is_told_once_and_asks_nobody_any_more() -> None:
 async def test_more_than_a_record_holds_is_not_even_sent() -> None:
     async with bench() as it:
         with pytest.raises(RecordTooLarge, match=f"{MAX_RECORD_BYTES + 1} bytes, at most {MAX_RECORD_BYTES}"):
-            await it.client.keep_output("x" * (MAX_RECORD_BYTES + 1), seconds=5)
+            await it.client.keep_output(b"x" * (MAX_RECORD_BYTES + 1), seconds=5)
         assert it.asked == []
 
 

@@ -1,0 +1,60 @@
+"""Where an output goes that is too large for the termination message: the gateway's record, then the object store.
+
+What a record takes is offered to the gateway first: it needs no credential, and goes with its task. What it cannot have, or
+does not get, goes to the store, if there is one.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from agenttask.api.errors import AgentTaskError, Interrupted, OutputTooLarge
+from agenttask.api.gateway import MAX_RECORD_BYTES
+from agenttask.api.report import ObjectReport
+from agenttask.runner.output_store import OutputStore
+
+if TYPE_CHECKING:
+    from agenttask.runner.gateway.link import GatewayLink, MakeRoom
+
+
+class HandedOver(Struct, frozen=True, kw_only=True):
+    """Where it is: in the record, in the store, or nowhere, for this reason."""
+
+    in_record: bool = False
+    at: ObjectReport | None = None
+    error: AgentTaskError | None = None
+
+
+async def hand_over(
+    output: bytes,
+    too_large: OutputTooLarge,
+    *,
+    gateway: "GatewayLink | None",
+    make_room: "MakeRoom",
+    store: OutputStore | None,
+    log: Callable[[str, str], None],
+) -> HandedOver:
+    """Leave the output where it fits.
+
+    Args:
+        output: of the task, UTF-8.
+        too_large: what the termination message said of it.
+        gateway: None where there is none.
+        make_room: for it in the record, where checkpoint and output are too much together.
+        store: None where there is none.
+        log: a line.
+    """
+    if gateway is not None and (store is None or len(output) <= MAX_RECORD_BYTES):
+        error = await gateway.keep_output(output, too_large, make_room=make_room)
+        if error is None:
+            return HandedOver(in_record=True)
+        if store is None or isinstance(error, Interrupted):
+            return HandedOver(error=error)
+        log("output", f"to the object store, as the gateway has not taken it: {error}")
+    if store is None:
+        return HandedOver(error=too_large)
+    try:
+        return HandedOver(at=await store.keep(output))
+    except AgentTaskError as error:
+        return HandedOver(error=error)

@@ -1,0 +1,312 @@
+"""One suite for what runs put outputs into: the fake, obstore's stores in memory and in a folder, and a real S3 server.
+
+Then what only a server can say: signatures, buckets, regions, failures that pass and such that do not.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aiohttp import web
+from msgspec import Struct
+from obstore.store import LocalStore, MemoryStore
+from tests.conftest import cluster_required
+from tests.fakes.object_store import MemoryObjects
+from tests.s3.install import NoGo, versitygw
+from tests.s3.server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+
+from agenttask.api.document import OutputStoreDocument
+from agenttask.api.errors import NotHandedOver, OutputRejected
+from agenttask.domain.output_store import CLIENT_OPTIONS, STORE_OPTIONS
+from agenttask.runner import objects as module
+from agenttask.runner.objects import StoreObjects
+from agenttask.runner.output_store import Objects
+
+KEY = "agents/review/7c1f7b9e-0000-4000-8000-000000000001/attempt-1/output"
+BUCKET = "outputs"
+Read = Callable[[str], Awaitable[bytes]]
+
+
+class Place(Struct, frozen=True):
+    """A store, and how to read what lies in it."""
+
+    objects: Objects
+    read: Read
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    try:
+        return versitygw(print)
+    except NoGo as error:
+        if cluster_required():
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def server(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(program, tmp_path_factory.mktemp("s3")) as server:
+        server.bucket(BUCKET)
+        yield server
+
+
+def document(endpoint: str, *, url: str = f"s3://{BUCKET}/a/prefix", **options: str) -> OutputStoreDocument:
+    known = {"endpoint": endpoint, "region": REGION, "allow_http": "true"}
+    return OutputStoreDocument(url=url, options={**known, **options}, secret="store-keys")
+
+
+def secret(**changed: str) -> dict[str, str]:
+    return {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY, **changed}
+
+
+def on_s3(server: S3Server) -> Place:
+    async def read(key: str) -> bytes:
+        return server.objects(BUCKET)[f"a/prefix/{key}"]
+
+    return Place(StoreObjects(document(server.endpoint), secret()), read)
+
+
+def of_obstore(store: Any) -> Place:
+    async def read(key: str) -> bytes:
+        return bytes((await store.get_async(key)).bytes())
+
+    return Place(StoreObjects(OutputStoreDocument(url="s3://unused"), {}, open_store=lambda: store), read)
+
+
+@pytest.fixture(params=["fake", "memory", "folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    match request.param:
+        case "fake":
+            fake = MemoryObjects()
+            return Place(fake, fake.read)
+        case "memory":
+            return of_obstore(MemoryStore())
+        case "folder":
+            return of_obstore(LocalStore(str(tmp_path)))
+        case _:
+            return on_s3(request.getfixturevalue("server"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("ünï\x00\r\n".encode(), id="some bytes"),
+        pytest.param(b"", id="none"),
+        pytest.param(os.urandom(12 * 1024 * 1024 + 1), id="more than two parts"),
+    ],
+)
+async def test_what_was_put_is_there_byte_by_byte(place: Place, content: bytes) -> None:
+    await place.objects.put(KEY, content)
+    assert await place.read(KEY) == content
+
+
+async def test_what_is_put_again_takes_the_place_of_what_was_there(place: Place) -> None:
+    await place.objects.put(KEY, b"a first try, which was longer")
+    await place.objects.put(KEY, b"second")
+    assert await place.read(KEY) == b"second"
+
+
+async def test_two_keys_do_not_meet(place: Place) -> None:
+    other = KEY.replace("attempt-1", "attempt-2")
+    await asyncio.gather(place.objects.put(KEY, b"one"), place.objects.put(other, b"two"))
+    assert (await place.read(KEY), await place.read(other)) == (b"one", b"two")
+
+
+async def test_the_loop_turns_while_much_is_sent(place: Place) -> None:
+    turns = 0
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(turning())
+    await place.objects.put(KEY, b"x" * (6 * 1024 * 1024))
+    beside.cancel()
+    assert turns > 0 or isinstance(place.objects, MemoryObjects)
+
+
+# ---- what a server says
+
+
+@pytest.mark.parametrize("size", [10, 6 * 1024 * 1024], ids=["at once", "in parts"])
+@pytest.mark.parametrize(
+    ("url", "options", "keys", "said"),
+    [
+        pytest.param(
+            None,
+            {},
+            {"aws_secret_access_key": "wrong-wrong-wrong"},
+            r"403 Forbidden: SignatureDoesNotMatch: The request signature .*; check the Secret 'store-keys', and that it may write there$",
+            id="wrong secret",
+        ),
+        pytest.param(None, {}, {"aws_access_key_id": "AKNOBODY"}, r"40[34] .*: \w+UserNotFound|InvalidAccessKeyId", id="unknown key"),
+        pytest.param(
+            "s3://no-such-bucket/x", {}, {}, r"404 Not Found: NoSuchBucket: .*; is there such a bucket or account\? See", id="bucket"
+        ),
+        pytest.param(
+            None, {"region": "eu-west-1"}, {}, r"400 Bad Request: AuthorizationHeaderMalformed: .*; check outputStore.options", id="region"
+        ),
+        pytest.param(None, {"allow_http": "false"}, {}, "builder error.*; check outputStore.options", id="http that is not allowed"),
+        pytest.param(
+            None, {}, {"aws_secret_acess_key": "x"}, "Configuration key: 'secret_acess_key' is not valid for store 'S3'", id="typo"
+        ),
+        pytest.param(
+            None, {}, {"aws_bucket": "other"}, "Secret 'store-keys' says 'bucket', which outputStore.url says already", id="a bucket"
+        ),
+        pytest.param(None, {"root_certificate": "none"}, {}, "No certificates found in `root_certificate`", id="no certificate"),
+        pytest.param(None, {"server_side_encryption": "rot13"}, {}, "Invalid encryption type: rot13", id="an option's value"),
+    ],
+)
+async def test_what_will_not_go_better_is_said_with_address_cause_and_remedy(
+    server: S3Server, size: int, url: str | None, options: dict[str, str], keys: dict[str, str], said: str
+) -> None:
+    told = document(server.endpoint, url=url or f"s3://{BUCKET}/a/prefix", **options)
+    with pytest.raises(OutputRejected, match=said) as raised:
+        await StoreObjects(told, secret(**keys)).put(KEY, b"x" * size)
+    message = str(raised.value)
+    assert "says already" in message or message.startswith(f"the output ({size} bytes) could not be left at {told.url}/{KEY}: ")
+    assert not [value for value in secret(**keys).values() if len(value) > 4 and value in message]
+    assert raised.value.__cause__ is None  # the library's own words have the request in them
+    assert len(message) < 1024
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+        {"access_key_id": f"{ACCESS_KEY}\n", "secret_access_key": f" {SECRET_KEY}\n"},
+        {**secret(), "aws_region": REGION, "aws_endpoint": "ENDPOINT", "aws_allow_http": "true"},
+    ],
+    ids=["capitals", "without prefix, with newlines", "all of it in the Secret"],
+)
+async def test_keys_of_the_secret_are_written_as_one_likes(server: S3Server, keys: dict[str, str]) -> None:
+    given = {name: server.endpoint if value == "ENDPOINT" else value for name, value in keys.items()}
+    options = {"endpoint": "http://127.0.0.1:9", "region": "nowhere"} if "aws_region" in keys else document(server.endpoint).options
+    await StoreObjects(OutputStoreDocument(url=f"s3://{BUCKET}", options=options), given).put("of-keys", b"x")
+    assert server.objects(BUCKET)["of-keys"] == b"x"
+
+
+async def test_a_store_with_a_certificate_of_a_private_authority(program: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    with S3Server(program, tmp_path / "s3", certificate=pem) as server:
+        server.bucket(BUCKET)
+        strange = document(server.endpoint, allow_http="false")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_RETRY", {"max_retries": 0})
+            with pytest.raises(NotHandedOver, match=r"could not be left at s3://outputs/a/prefix/agents/.*: "):
+                await StoreObjects(strange, secret()).put(KEY, b"x")
+        trusted = document(server.endpoint, allow_http="false", root_certificate=authority.cert_pem.bytes().decode())
+        await StoreObjects(trusted, secret()).put(KEY, b"x")
+        assert server.objects(BUCKET) == {f"a/prefix/{KEY}": b"x"}
+
+
+@asynccontextmanager
+async def scripted(*answers: int | None) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server with these statuses, the last one for ever; None breaks the connection off. Its base URL, and what it was asked."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        status = answers[min(len(asked), len(answers) - 1)]
+        asked.append(request.method)
+        if status is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        body = f"<Error><Code>Busy</Code><Message>m{SECRET_KEY}</Message></Error>" if status != 200 else ""
+        return web.Response(status=status, headers={"ETag": '"1"'}, text=body)
+
+    application = web.Application(client_max_size=1 << 26)
+    application.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("answers", [(503, 500, 200), (None, None, 200), (429, 200)], ids=["server errors", "broken off", "too many"])
+async def test_what_passes_is_tried_again(answers: tuple[int | None, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module._RETRY, "backoff", {"init_backoff": module.timedelta(milliseconds=1)})
+    async with scripted(*answers) as (endpoint, asked):
+        await StoreObjects(document(endpoint), secret()).put(KEY, b"x")
+    assert asked == ["PUT"] * len(answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [((503,), r"503 Service Unavailable: Busy: m\*\*\*$"), ((None,), r"HTTP error: error sending request")],
+    ids=["server errors", "broken off"],
+)
+async def test_what_does_not_pass_in_time_may_pass_in_the_next_attempt(
+    answers: tuple[int | None, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY", {"max_retries": 1, "backoff": {"init_backoff": module.timedelta(milliseconds=1)}})
+    async with scripted(*answers) as (endpoint, asked):
+        with pytest.raises(NotHandedOver, match=said):
+            await StoreObjects(document(endpoint), secret()).put(KEY, b"x")
+    assert len(asked) == 2
+
+
+async def test_a_store_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY", {"max_retries": 0})
+    with pytest.raises(NotHandedOver, match="HTTP error"):
+        await StoreObjects(document("http://127.0.0.1:1"), secret()).put(KEY, b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("store-keys", "the Secret 'store-keys' has no credential of the store among its keys, and the pod has no identity of its own"),
+        ("", "the pod has no identity at the store: name a Secret in outputStore.secretName, or give its service account one"),
+    ],
+)
+async def test_a_pod_that_is_nobody_is_told_what_it_lacks(name: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY", {"max_retries": 0})
+    for variable in [each for each in os.environ if each.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    options = {"endpoint": "http://127.0.0.1:1", "allow_http": "true", "metadata_endpoint": "http://127.0.0.1:1"}
+    with pytest.raises(OutputRejected) as raised:
+        await StoreObjects(OutputStoreDocument(url=f"s3://{BUCKET}", options=options, secret=name), {}).put(KEY, b"x")
+    assert str(raised.value).endswith(remedy)
+
+
+# ---- the client knows what the settings allow
+
+ANY: Mapping[str, str] = {
+    "checksum_algorithm": "sha256",
+    "endpoint": "https://store.example",
+    "proxy_url": "http://proxy.example:3128",
+    "server_side_encryption": "AES256",
+    "base_url": "https://store.example",
+    "authority_host": "https://login.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "option"), [(scheme, name) for scheme, names in STORE_OPTIONS.items() for name in sorted(names | CLIENT_OPTIONS)]
+)
+def test_every_option_that_may_be_set_is_one_that_the_client_has(scheme: str, option: str) -> None:
+    value = trustme.CA().cert_pem.bytes().decode() if option == "root_certificate" else ANY.get(option, "true")
+    keys = {"s3": secret(), "gs": {"google_skip_signature": "true"}, "az": {"azure_storage_account_key": "a2V5", "account_name": "me"}}[
+        scheme
+    ]
+    told = OutputStoreDocument(url=f"{scheme}://outputs/x", options={option: value})
+    assert StoreObjects(told, keys)._client() is not None
+
+
+def test_no_message_shows_the_secret() -> None:
+    assert repr(StoreObjects(document("http://x"), secret())) == "StoreObjects(s3://outputs/a/prefix)"

@@ -1,0 +1,213 @@
+"""A run and the object store: what goes there and what does not, what the report says, and how each failure ends the task."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.fakes.gateway_server import TOKEN, FakeGateway, refusal, serving
+from tests.fakes.object_store import MemoryObjects
+from tests.fakes.runner_plugins import FunctionKind, plugins
+
+from agenttask.api.constants import MAX_RENDERED_BYTES
+from agenttask.api.document import OutputStoreDocument, TaskDocument
+from agenttask.api.errors import AgentTaskError, NotHandedOver, OutputRejected, OutputTooLarge
+from agenttask.api.gateway import MAX_RECORD_BYTES, RefusalReason
+from agenttask.api.reasons import Reason
+from agenttask.api.report import ObjectReport, Report
+from agenttask.api.report import decode as decode_report
+from agenttask.plugin.step import StepContext, StepOutput
+from agenttask.runner import output_store
+from agenttask.runner.gateway.errors import Fenced
+from agenttask.runner.gateway.link import GatewayAccess
+from agenttask.runner.observer import NullObserver
+from agenttask.runner.output_store import OutputStore
+from agenttask.runner.places import places
+from agenttask.runner.run import Outcome, Station, TaskRun
+from agenttask.runner.settings import RunnerSettings
+from agenttask.runner.termination import TerminationFile
+
+MIB = 1 << 20
+KEY = "agents/review/7c1f/attempt-3/output"
+DOCUMENT = {"url": "s3://outputs/x", "maxBytes": 3 * MIB}
+
+
+class Pod:
+    """One attempt with its termination message, a store in memory, and a gateway or none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.objects = MemoryObjects()
+        self.lines: list[str] = []
+        self.gateway: GatewayAccess | None = None
+        self.running: TaskRun | None = None
+
+    def has_gateway(self, document: Any, *, grace: float = 5.0) -> None:
+        self.gateway = GatewayAccess.of(document, TOKEN, attempt=3, grace_seconds=grace, log=self.log)
+
+    def log(self, about: str, line: str) -> None:
+        self.lines.append(f"{about}: {line}")
+
+    def station(self, texts: Sequence[str]) -> Station:
+        async def say(config: dict[str, Any], _context: StepContext) -> StepOutput:
+            return StepOutput(text=texts[int(config["which"])])
+
+        for name in ("workspace", "scratch"):
+            (self.folder / name).mkdir(exist_ok=True)
+        return Station(
+            plugins=plugins(kinds={"say": FunctionKind(say)}),
+            settings=RunnerSettings(),
+            places=places(self.folder / "workspace", {}),
+            scratch=self.folder / "scratch",
+            credentials={},
+            observer=NullObserver(),
+            channel=TerminationFile(self.folder / "termination"),
+            gateway=self.gateway,
+            objects=self.objects,
+            log=self.log,
+        )
+
+    async def run(self, *texts: str, store: dict[str, Any] | None = DOCUMENT, **spec: Any) -> Outcome:
+        steps = [{"name": f"s{index}", "plugin": {"kind": "say", "with": {"which": str(index)}}} for index in range(len(texts))]
+        body = {
+            "task": {"name": "review", "namespace": "agents", "uid": "7c1f"},
+            "attempt": 3,
+            "spec": {"steps": steps, **spec},
+            "outputStore": store,
+        }
+        async with TaskRun(msgspec.convert(body, TaskDocument), self.station(texts)) as run:
+            self.running = run
+            return await run.execute()
+
+    def report(self) -> Report:
+        return decode_report((self.folder / "termination").read_bytes())
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    return Pod(tmp_path)
+
+
+async def test_a_small_output_is_in_the_report_and_nowhere_else(pod: Pod) -> None:
+    assert (await pod.run("small")).output == "small"
+    assert (pod.report().output, pod.report().output_object, pod.objects.kept) == ("small", None, {})
+
+
+async def test_without_a_gateway_what_the_report_has_no_room_for_goes_to_the_store(pod: Pod) -> None:
+    text = "ü" * 3000
+    outcome = await pod.run(text)
+    at = ObjectReport(f"s3://outputs/x/{KEY}", 6000, hashlib.sha256(text.encode()).hexdigest())
+    assert (outcome.output, outcome.error, pod.objects.kept) == (text, None, {KEY: text.encode()})
+    report = pod.report()
+    assert (report.done, report.output, report.output_stored, report.output_object, report.error) == (True, None, False, at, None)
+
+
+async def test_what_a_record_takes_goes_to_the_gateway_and_what_is_larger_to_the_store(pod: Pod) -> None:
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document)
+        await pod.run("x" * MAX_RECORD_BYTES)
+        assert (len(gateway.output or ""), pod.objects.kept, pod.report().output_stored) == (MAX_RECORD_BYTES, {}, True)
+        gateway.asked.clear()
+        await pod.run("x" * (MAX_RECORD_BYTES + 1))
+    assert [line for line in gateway.asked if "output" in line] == []
+    assert (len(pod.objects.kept[KEY]), pod.report().output_stored) == (MAX_RECORD_BYTES + 1, False)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(refusal(503), id="away"),
+        pytest.param(refusal(401, RefusalReason.UNAUTHORIZED, "expired"), id="refuses"),
+        pytest.param(refusal(413, RefusalReason.TOO_LARGE, "the store is small"), id="has no room"),
+    ],
+)
+async def test_what_the_gateway_does_not_take_goes_to_the_store(pod: Pod, act: Any) -> None:
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document, grace=0.1)
+        gateway.always["/v1/output"] = act
+        outcome = await pod.run("x" * 5000)
+    assert (outcome.error, len(pod.objects.kept[KEY])) == (None, 5000)
+    assert [line for line in pod.lines if line.startswith("output: to the object store, as the gateway has not taken it: ")]
+
+
+async def test_a_fenced_attempt_leaves_nothing(pod: Pod) -> None:
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document)
+        gateway.always["/v1/output"] = refusal(403, RefusalReason.FENCED, "attempt 4 runs")
+        outcome = await pod.run("x" * 5000)
+    assert (isinstance(outcome.error, Fenced), pod.objects.kept) == (True, {})
+
+
+async def test_an_output_of_several_steps_may_be_as_large_as_the_store_takes(pod: Pod) -> None:
+    texts = ["ab" * (MIB // 2), "c" * MIB, "ü"]
+    outcome = await pod.run(*texts, output="{{ steps.s0.text }}{{ steps.s1.text }}{{ steps.s2.text }}")
+    assert outcome.error is None
+    assert pod.objects.kept == {KEY: "".join(texts).encode()}
+
+
+async def test_without_a_store_it_is_rendered_as_far_as_ever(pod: Pod) -> None:
+    outcome = await pod.run("a" * MIB, "b", store=None, output="{{ steps.s0.text }}{{ steps.s1.text }}")
+    assert isinstance(outcome.error, OutputTooLarge)
+    assert f"more than {MAX_RENDERED_BYTES} bytes" in str(outcome.error)
+
+
+async def test_an_output_is_never_larger_than_the_installation_allows(pod: Pod) -> None:
+    outcome = await pod.run("a" * 5000, store={**DOCUMENT, "maxBytes": 4999})
+    assert isinstance(outcome.error, OutputTooLarge)
+    assert str(outcome.error).startswith("the output has 5000 bytes, at most 4999 are kept in s3://outputs/x (outputStore.maxBytes); let")
+    assert pod.objects.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [(OutputRejected("403: no; check the key"), Reason.OUTPUT_REJECTED), (NotHandedOver("500 for minutes"), Reason.LOST)],
+)
+async def test_a_store_that_does_not_take_it_fails_the_attempt_with_its_words(pod: Pod, problem: AgentTaskError, reason: Reason) -> None:
+    pod.objects.problem = problem
+    outcome = await pod.run("x" * 5000)
+    error = pod.report().error
+    assert (outcome.output, outcome.error, pod.report().output_object) == (None, problem, None)
+    assert error is not None
+    assert (error.reason, error.message) == (reason, str(problem))
+
+
+async def test_a_store_that_says_nothing_is_not_waited_for_without_end(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod.objects.held = asyncio.Event()
+    task = msgspec.convert({"task": {"name": "review", "namespace": "agents", "uid": "7c1f"}, "spec": {"steps": [STEP]}}, TaskDocument)
+    store = OutputStore(task, OutputStoreDocument(url="s3://outputs"), pod.objects, seconds=0.02)
+    with pytest.raises(NotHandedOver, match=r"\(3 bytes\) was not taken by s3://outputs/agents/review/7c1f/attempt-1/output within 0 s"):
+        await store.keep(b"abc")
+    assert output_store.HAND_OVER_SECONDS == 300
+
+
+async def test_a_stopped_run_still_hands_over_in_the_time_that_it_has(pod: Pod) -> None:
+    pod.objects.held = asyncio.Event()
+    running = asyncio.create_task(pod.run("x" * 5000))
+    await pod.objects.asked.wait()
+    assert pod.running is not None
+    pod.running.stop_within("the runner was stopped (SIGTERM)", 0.0)
+    await asyncio.sleep(0.02)
+    pod.objects.held.set()
+    outcome = await running
+    assert (outcome.error, pod.report().output_object is not None) == (None, True)
+
+
+async def test_a_stopped_run_whose_time_is_over_says_what_it_was_at(pod: Pod) -> None:
+    pod.objects.held = asyncio.Event()
+    running = asyncio.create_task(pod.run("x" * 5000))
+    await pod.objects.asked.wait()
+    assert pod.running is not None
+    pod.running.stop_within("the runner was stopped (SIGTERM)", 0.0)
+    error = pod.running.interrupted().error
+    assert error is not None
+    assert (error.reason, error.message) == (Reason.LOST, "the runner was stopped (SIGTERM); its output was not handed over in time")
+    running.cancel()
+
+
+STEP = {"name": "s", "read": {"paths": ["a"]}}
