@@ -153,7 +153,7 @@ class PodCache:
 
 
 def _is_news(before: Pod, now: Pod) -> bool:
-    """Whether a pass would see anything new: not what our own POST has answered already, and not a node alone, for its kubelet speaks next."""
+    """Whether a pass would see more than our POST has answered, or more than a node: that one's kubelet speaks next."""
     told = project(before)
     return structs.replace(told, node=now.spec.node_name) != project(now)
 

@@ -110,6 +110,7 @@ def bound(found: Pod, node: str = "n1") -> Pod:
     return msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, node_name=node))
 
 
+NO_ROOM = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 GATED = msgspec.convert({"metadata": msgspec.to_builtins(pod().metadata), "spec": {"schedulingGates": [{"name": "g"}]}}, Pod)
 
 
