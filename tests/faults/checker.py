@@ -8,7 +8,7 @@ I6 nothing is written once all is still. I8 no secret in status, log or requests
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -138,10 +138,14 @@ def _left_behind(history: History) -> Iterator[str]:
 
 
 def _touched(history: History) -> Iterator[str]:
-    """Our writes: pods of our tasks are made and deleted, by uid; of tasks only the status is written, by resourceVersion."""
+    """Our writes: pods of our tasks are made and deleted, by uid; of tasks only the status is written, by resourceVersion.
+
+    A final task whose time to live is over is deleted, by uid too.
+    """
     owners = {one.uid: owner(one.object) for one in history.versions if one.plural == "pods"}
+    expiring = {one.uid for one in history.versions if one.plural == "agenttasks" and _expires(one.object)}
     for write in history.ours:
-        problem = _problem(write, owners)
+        problem = _problem(write, owners, expiring)
         if problem is not None:
             yield f"I3: {write.verb} {write.plural}/{write.name}{'/' + write.subresource if write.subresource else ''}: {problem}"
     for one in history.versions:
@@ -150,7 +154,11 @@ def _touched(history: History) -> Iterator[str]:
             yield f"I3: the status of {one.name} ({one.uid}) tells of a pod of another task: {told}"
 
 
-def _problem(write: Write, owners: Mapping[str, str]) -> str | None:
+def _expires(task: Mapping[str, Any]) -> bool:
+    return (task.get("status") or {}).get("phase") in TERMINAL and "ttlSecondsAfterFinished" in task.get("spec", {})
+
+
+def _problem(write: Write, owners: Mapping[str, str], expiring: Collection[str]) -> str | None:
     uid = (write.sent.get("preconditions") or {}).get("uid")
     match write.verb, write.plural, write.subresource:
         case ("create", "pods", ""):
@@ -161,6 +169,8 @@ def _problem(write: Write, owners: Mapping[str, str]) -> str | None:
             return "it is not ours" if write.code < 300 and not owners.get(uid) else None
         case ("patch", "agenttasks", "status"):
             return None if (write.sent.get("metadata") or {}).get("resourceVersion") else "without the resourceVersion it was planned from"
+        case ("delete", "agenttasks", "") if uid in expiring:
+            return None
         case (verb, "pods" | "agenttasks", _) if verb not in _READS:
             return "not ours to do"
     return None

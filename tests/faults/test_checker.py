@@ -87,11 +87,18 @@ def test_a_planted_violation_is_found(what: str) -> None:
         ([write("delete", "pods", sent={"preconditions": {"uid": "p1"}})], set()),
         ([write("patch", "agenttasks", subresource="status")], {"I3"}),
         ([write("patch", "agenttasks")], {"I3"}),
+        ([write("delete", "agenttasks", sent={"preconditions": {"uid": "t1"}})], {"I3"}),
         ([write("list", "secrets")], {"I8"}),
     ],
 )
 def test_a_write_that_is_not_ours_to_make_is_found(writes: list[Write], found: set[str]) -> None:
     assert broken(WELL, writes=writes) == found
+
+
+def test_only_a_final_task_whose_time_is_over_may_be_deleted_and_by_its_uid() -> None:
+    brief = Version(kind="MODIFIED", plural="agenttasks", object=WELL[3].object | {"spec": {"ttlSecondsAfterFinished": 1}}, at=0.0)
+    assert broken([*WELL[:3], brief], writes=[write("delete", "agenttasks", sent={"preconditions": {"uid": "t1"}})]) == set()
+    assert broken([*WELL[:3], brief], writes=[write("delete", "agenttasks")]) == {"I3"}
 
 
 def test_late_writes_secrets_and_tracebacks_are_found() -> None:

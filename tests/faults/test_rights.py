@@ -1,17 +1,28 @@
-"""F5, F15: rights, tokens and namespaces that are taken away and come back, without a restart."""
+"""F5, F15: rights, tokens and namespaces that are taken away and come back, without a restart; and that each right is needed."""
 
 import asyncio
+from pathlib import Path
 
+import pytest
 from aiohttp import web
+from msgspec import structs
 
-from tests.faults.arena import Open
+from agenttask.api.constants import LABEL_MANAGED_BY, MANAGED_BY
+from agenttask.api.gateway import CHECKPOINT_PATH
+from tests.fakes.gateway_desk import SecretFolder
+from tests.fakes.kubelet import FakePod, said
+from tests.faults.arena import Arena, Open
+from tests.faults.checker import End
 from tests.faults.eventually import eventually
-from tests.faults.lives import ends, live
+from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.paths import path
-from tests.faults.plan import watching
+from tests.faults.plan import on, watching
 from tests.faults.proxy import Exchange
+from tests.faults.request import Request
+from tests.faults.request_faults import answered
 from tests.faults.soak import SOAK
 from tests.faults.stream_faults import ended
+from tests.unit.controller.gateway.test_whole import Runner, free_port
 
 TASK = {
     "apiVersion": "agenttask.dev/v1alpha1",
@@ -67,6 +78,7 @@ async def test_the_token_is_rotated(run: Open) -> None:
         assert here.controller.restarts == 0, here.controller.log[-3000:]
 
 
+@pytest.mark.alone
 async def test_the_crd_is_replaced(run: Open) -> None:
     """A new version of the CRD is applied under running tasks: watches end, and go on."""
     async with run() as (here, _, _):
@@ -81,6 +93,66 @@ async def test_the_crd_is_replaced(run: Open) -> None:
         await living
         await here.judge(ends("long", "waits", "succeed"))
         assert here.controller.restarts == 0
+
+
+def granted(here: Arena) -> set[tuple[str, str]]:
+    """Verb and resource of each right that the chart gives the controller."""
+    rules = [rule for role in here.roles if role["kind"] in ("Role", "ClusterRole") for rule in role["rules"]]
+    return {(verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def used(one: Request) -> tuple[str, str]:
+    """The right that a request needs."""
+    reads = "watch" if one.watch else "list" if one.lists else "get"
+    verb = {"GET": reads, "POST": "create", "PATCH": "patch", "DELETE": "delete"}[one.method]
+    return verb, one.plural + (f"/{one.subresource}" if one.subresource else "")
+
+
+async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open, tmp_path: Path) -> None:
+    """One life with all that the controller does: conflicts, a pod out of its sight, queues, records, deletions, election."""
+    SecretFolder(tmp_path, host="localhost")
+    port = free_port()
+    gateway = (f"port={port}", f"url=https://localhost:{port}", f"certificateDir={tmp_path}", "enabled=true")
+    hands_on = asyncio.Event()
+
+    async def script(pod: FakePod) -> None:
+        await pod.start()
+        runner = Runner(pod.body)
+        if pod.attempt == 1:
+            await here.recorder.until_phase("kept", "Running")
+            stored = [(await runner.ask("PUT", CHECKPOINT_PATH, body))[0] for body in (b"one", b"two")]
+            assert stored == [204, 204]
+            hands_on.set()
+        else:
+            assert await runner.ask("GET", CHECKPOINT_PATH) == (200, b"two")
+            await pod.end(said(pod.attempt))
+
+    async def waits(pod: FakePod) -> None:
+        await pod.start()
+
+    async with run(*(f"gateway.{one}" for one in gateway), lease=5) as (here, proxy, plan):
+        queue = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentQueue", "metadata": {"name": "one"}, "spec": {"concurrency": 1}}
+        await here.api.create(path("agentqueues", here.namespace), queue)
+        plan.add(on("PATCH", "agenttasks", subresource="status"), answered(409, "Conflict"))
+        await here.create("kept", script, retry={"backoff": {"initialSeconds": 1}}, queue="one")
+        await hands_on.wait()
+        await here.create("called-off", waits)
+        await here.recorder.until_phase("called-off", "Running")
+        await here.api.patch(path("agenttasks", here.namespace, "called-off"), {"spec": {"cancel": True}})
+        kept = next(pod for pod in here.kubelet.pods.values() if pod.task == "kept")
+        where = path("pods", here.namespace, kept.name)
+        await here.api.patch(where, {"metadata": {"labels": {LABEL_MANAGED_BY: "somebody"}}})
+        await proxy.until(lambda seen: ("get", "pods") in map(used, seen))
+        await here.api.patch(where, {"metadata": {"labels": {LABEL_MANAGED_BY: MANAGED_BY}}})
+        await kept.vanish()
+        await here.create("brief", ttlSecondsAfterFinished=1)
+        await here.recorder.until_phase("kept", "Succeeded")
+        await proxy.until(lambda seen: ("patch", "agentqueues/status") in map(used, seen))
+        cancelled = End(phase="Cancelled", reason="CancelledByUser")
+        twice = structs.replace(SUCCEEDED, pods=2)
+        await here.judge({"kept": twice, "called-off": cancelled, "brief": End(gone=True)})
+        asked = {used(one) for one in proxy.seen if one.plural}
+        assert asked == granted(here)
 
 
 if SOAK:

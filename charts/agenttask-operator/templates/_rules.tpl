@@ -1,8 +1,11 @@
 {{/* All that the controller may do in a watched namespace. No Secrets, no wildcard, no exec; a test reads this. */}}
 {{- define "agenttask.rules" -}}
 - apiGroups: [agenttask.dev]
-  resources: [agenttasks, agentmodels, agentqueues]
+  resources: [agenttasks]
   verbs: [get, list, watch]
+- apiGroups: [agenttask.dev]
+  resources: [agentmodels, agentqueues]
+  verbs: [list, watch]
 - apiGroups: [agenttask.dev]
   resources: [agenttasks/status, agentqueues/status]
   verbs: [patch]

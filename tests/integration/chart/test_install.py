@@ -73,6 +73,7 @@ def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
     [
         ("list", "agenttasks.agenttask.dev", "yes"),
         ("watch", "agentmodels.agenttask.dev", "yes"),
+        ("get", "agentmodels.agenttask.dev", "no"),
         ("patch", "agenttasks.agenttask.dev/status", "yes"),
         ("watch", "agentqueues.agenttask.dev", "yes"),
         ("patch", "agentqueues.agenttask.dev/status", "yes"),

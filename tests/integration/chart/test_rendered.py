@@ -53,7 +53,8 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
         (["leases"], ["r-agenttask-operator"], ["get", "patch"]),
     ]
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
-        (["agenttasks", "agentmodels", "agentqueues"], ["get", "list", "watch"]),
+        (["agenttasks"], ["get", "list", "watch"]),
+        (["agentmodels", "agentqueues"], ["list", "watch"]),
         (["agenttasks/status", "agentqueues/status"], ["patch"]),
         (["agenttasks"], ["delete"]),
         (["agenttaskrecords"], ["get", "create", "patch"]),
@@ -62,7 +63,7 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
     ]
     (binding,) = _of(objects, "ClusterRoleBinding")
     (nodes,) = (each for each in _of(objects, "ClusterRole") if each["metadata"]["name"] == binding["roleRef"]["name"])
-    assert [(rule["resources"], rule["verbs"]) for rule in nodes["rules"]] == [(["nodes"], ["get", "list", "watch"])]
+    assert [(rule["resources"], rule["verbs"]) for rule in nodes["rules"]] == [(["nodes"], ["list", "watch"])]
 
 
 def test_a_role_stands_in_each_watched_namespace(render: Any) -> None:
