@@ -168,3 +168,28 @@ async def test_a_lost_node_is_waited_for_before_another_attempt(run: Open) -> No
         pod.lost = False
         await pod.stopped()
         await here.judge({"stranded": TWICE})
+
+
+async def test_a_lost_node_is_given_up_and_what_its_pod_says_later_counts_for_nothing(run: Open) -> None:
+    """F9: nodeLostSeconds after the grace the next attempt starts; the first one's late success changes neither status nor result."""
+    async with run("nodeLostSeconds=2") as (here, _, _):
+
+        async def script(pod: FakePod) -> None:
+            await pod.start()
+            pod.lost = pod.attempt == 1
+
+        await here.create("stranded", script, retry=SOON)
+        await here.recorder.until_phase("stranded", "Running")
+        first = next(iter(here.kubelet.pods.values()))
+        here.fenced.add(first.uid)
+        await here.api.delete(path("pods", here.namespace, first.name), grace=1)
+        await here.recorder.until(lambda: here.recorder.status("stranded").get("attempt") == 2, what=lambda: "the second attempt")
+        before = here.recorder.status("stranded")
+        await first.end(said(first.attempt, "too late"))
+        await asyncio.sleep(1.0)
+        after = here.recorder.status("stranded")
+        await next(pod for pod in here.kubelet.pods.values() if pod.attempt == 2).end(said(2))
+        await here.judge({"stranded": TWICE})
+        await first.vanish()
+        assert (before["endedAttempts"], before["infrastructureRestarts"]) == (1, 1)
+        assert (after["endedAttempts"], after.get("output")) == (1, None)
