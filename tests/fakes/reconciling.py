@@ -46,7 +46,7 @@ def reconciler(
         models=world.models,
         inventory=world.inventory,
         gate=gate,
-        quota=QuotaGate(installation, charged=world.pods.charged, random=random),
+        quota=QuotaGate(installation, charged=world.pods.charged, later=lambda _, call, uid: call(uid), random=random),
         installation=installation,
         health=NothingTold(),
         max_running=max_running,

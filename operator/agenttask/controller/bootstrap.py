@@ -98,7 +98,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
             inventory=inventory,
             is_open=lambda uid: tasks.get(uid) is not None,
             wake=queue.add,
-            freed=lambda uid: dispatcher.pod_freed(uid),
+            freed=lambda uid: quota.pod_ended(uid),
         ),
         models=Models(wake),
         inputs=Presence(wake),
@@ -118,12 +118,13 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     )
     handover = gateway.desk if gateway is not None else NoHandover()
     gate = Gate(settings, names, strategies)
+    quota = QuotaGate(settings, charged=world.pods.charged, later=loop.call_later)
     dispatcher = Dispatcher(
         queues=queues,
         models=world.models if gates.provider_admission else Models(lambda _: None),
         inventory=inventory,
         gate=gate,
-        quota=QuotaGate(settings, charged=world.pods.charged),
+        quota=quota,
         installation=settings,
         health=gateway.desk.health if gateway is not None and gates.provider_admission else NothingTold(),
         max_running=settings.max_running_tasks,

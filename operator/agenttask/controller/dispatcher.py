@@ -59,6 +59,7 @@ class Dispatcher:
         """Turns whose pod is not made yet, or not seen."""
         self._until: dict[str, float] = {}
         """Turns of tasks that are gone and whose pods live, and when those count as lost."""
+        quota.freed = self._quota_freed
         self._notes = WaitingNotes(self._line, fits=self._fits, wake=wake, clock=clock)
         self._open = False
         self._deciding = False
@@ -129,7 +130,7 @@ class Dispatcher:
         """The API server took the pod of a task that has its turn."""
         self._given.pop(uid, None)
         held = self._held.get(uid)
-        if held is not None and self._quota.made(uid, held.wish):
+        if held is not None and self._quota.made(uid, held.wish, self._clock()):
             self._somewhere.add(held.wish.namespace)
             self._decide()
 
@@ -139,13 +140,6 @@ class Dispatcher:
         if held is not None:
             self._quota.refused(uid, held.wish, held.class_, message, self._clock())
             self._end(uid)
-            self._decide()
-
-    def pod_freed(self, uid: str) -> None:
-        """A pod of the task counts for no quota any more."""
-        namespace = self._quota.freed(uid)
-        if namespace is not None:
-            self._somewhere.add(namespace)
             self._decide()
 
     def taken_classes(self, wish: Wish) -> Mapping[str, str]:
@@ -211,6 +205,10 @@ class Dispatcher:
                 )
         finally:
             self._deciding = False
+
+    def _quota_freed(self, namespace: str) -> None:
+        self._somewhere.add(namespace)
+        self._decide()
 
     def _forget(self, uid: str) -> None:
         self._line.remove(uid)

@@ -26,6 +26,8 @@ from agenttask.domain.quota_message import read
 
 AGAIN: Final = Backoff(initial=1.0, maximum=20.0)
 """Between tries: one pod of a whole namespace at a time, so a raised quota may be found soon."""
+SETTLES: Final = 0.1
+"""Seconds from a pod's end until its quota has counted that: a few milliseconds on a quiet control plane, and we are as fast."""
 _KNOWN_SIZES: Final = 1024
 _ONE: Final = Decimal(1)
 
@@ -44,12 +46,22 @@ def pod_wish(spec: AgentTaskSpec) -> PodWish:
 
 
 class QuotaGate:
-    """Remembers refusals. `charged` tells whether a quota counts a pod of a task still; `random` spreads the tries of many namespaces."""
+    """Remembers refusals.
+
+    `charged` tells whether a quota counts a pod of a task still; `later` calls what it is given after so many seconds; `random` spreads the
+    tries of many namespaces. `freed` is to be set: it is told of a namespace in which somebody may fit now.
+    """
 
     def __init__(
-        self, installation: Installation, *, charged: Callable[[str], bool], random: Callable[[], float] = randomness.random
+        self,
+        installation: Installation,
+        *,
+        charged: Callable[[str], bool],
+        later: Callable[[float, Callable[[str], None], str], object],
+        random: Callable[[], float] = randomness.random,
     ) -> None:
-        self._installation, self._charged = installation, charged
+        self._installation, self._charged, self._later = installation, charged, later
+        self.freed: Callable[[str], None] = lambda _: None
         self._quotas = Quotas(lambda failures: AGAIN.delay(failures, random))
         self._counted = lru_cache(_KNOWN_SIZES)(self._count)
         self._ending: dict[str, tuple[str, Asked]] = {}
@@ -80,9 +92,9 @@ class QuotaGate:
             return False
         return self._quotas.obstacle(wish.namespace, self._asked(wish, class_), now) is not None
 
-    def made(self, uid: str, wish: Wish) -> bool:
+    def made(self, uid: str, wish: Wish, now: float) -> bool:
         """The task's pod was taken; whether more may be tried now."""
-        return wish.namespace in self._quotas and self._quotas.made(wish.namespace, uid)
+        return wish.namespace in self._quotas and self._quotas.made(wish.namespace, uid, now)
 
     def refused(self, uid: str, wish: Wish, class_: str, message: str, now: float) -> None:
         """The task's pod was refused, in these words."""
@@ -96,15 +108,18 @@ class QuotaGate:
         if made:
             self._ending[uid] = (wish.namespace, self._asked(wish, class_))
             if not self._charged(uid):
-                self.freed(uid)
+                self.pod_ended(uid)
 
-    def freed(self, uid: str) -> str | None:
-        """A pod of the task counts no more; the namespace, if somebody may fit there now."""
+    def pod_ended(self, uid: str) -> None:
+        """A pod of the task counts no more."""
+        if uid in self._ending:
+            self._later(SETTLES, self._settle, uid)
+
+    def _settle(self, uid: str) -> None:
         namespace, asked = self._ending.pop(uid, ("", None))
-        if asked is None or namespace not in self._quotas:
-            return None
-        self._quotas.freed(namespace, asked)
-        return namespace
+        if asked is not None and namespace in self._quotas:
+            self._quotas.freed(namespace, asked)
+            self.freed(namespace)
 
     def due(self, waits: Callable[[str], bool], now: float) -> list[str]:
         """Where it is time to try one; what nobody waits for is forgotten."""

@@ -38,7 +38,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class _Closed:
     """One quota that has refused a pod."""
 
-    __slots__ = ("failures", "fitted", "learned", "left", "message", "retry_at", "tries", "window")
+    __slots__ = ("failures", "fitted", "late", "learned", "left", "message", "retry_at", "tries", "window")
 
     def __init__(self) -> None:
         self.message = ""
@@ -53,6 +53,8 @@ class _Closed:
         """Those under way, by their task."""
         self.fitted: set[str] = set()
         """Tasks that got their turn since the last refusal because they fit."""
+        self.late = 0
+        """How many of those were refused all the same: the quota learns later than we that a pod has ended."""
 
     def lacks(self, asked: Asked) -> bool:
         if not self.left or asked.size is None:
@@ -99,24 +101,32 @@ class Quotas:
         """Whether a task got its turn with all in view that has been refused until now."""
         return any(uid in one.tries or uid in one.fitted for one in self._closed.get(namespace, {}).values())
 
-    def made(self, namespace: str, uid: str) -> bool:
+    def made(self, namespace: str, uid: str, now: float) -> bool:
         """The task's pod was taken; whether more may be tried now."""
-        wider = False
+        more = False
         for key, one in [*self._closed.get(namespace, {}).items()]:
-            if uid in one.tries:
-                one.tries.discard(uid)
-                one.failures, one.window, wider = 0, max(one.window, 1) + 1, True
-                if one.window > WIDE:
-                    self._drop(namespace, key)
-        return wider
+            if uid not in one.tries:
+                continue
+            one.tries.discard(uid)
+            one.failures = 0
+            if one.late:  # that was the room which we had reckoned on
+                one.late -= 1
+                one.window, one.retry_at = 0, now if one.late else now + self._delay(1)
+            else:
+                one.window = max(one.window, 1) + 1
+            more |= one.window > 0 or one.late > 0
+            if one.window > WIDE:
+                self._drop(namespace, key)
+        return more
 
     def refused(self, namespace: str, uid: str, asked: Asked, refusal: Refusal, now: float) -> None:
         """The task's pod was not."""
         one = self._closed.setdefault(namespace, {}).setdefault((asked.scope, refusal.quota), _Closed())
+        one.late += uid in one.fitted
         if one.window or now >= one.retry_at:
             one.failures += 1
             one.window, one.retry_at = 0, now + self._delay(one.failures)
-        elif uid in one.fitted:  # a pod that ends is told to us before the quota knows of it
+        elif uid in one.fitted:
             one.failures = 1
             one.retry_at = min(one.retry_at, now + self._delay(1))
         one.message, one.left = refusal.message, dict(refusal.left)

@@ -91,7 +91,7 @@ def test_after_a_while_one_is_tried_and_while_that_is_taken_ever_more_at_once() 
                 granted.append(uid)
         at_once.append(len(granted))
         for uid in granted:
-            here.made(N, uid)
+            here.made(N, uid, NOW + 10)
 
     assert at_once == [1, 2, 4, 8, 16, WIDE]
     assert N not in here
@@ -122,6 +122,9 @@ def test_a_pod_that_fits_as_far_as_we_know_and_is_refused_is_tried_again_soon() 
     here.refused(N, "a", asked(), refusal(), NOW + 301)
 
     assert here.due(NOW + 311) == [N]
+    here.grant(N, "a", asked())
+    assert not here.made(N, "a", NOW + 311)  # no sign of more room than we knew of
+    assert here.obstacle(N, asked(), NOW + 320) == "full"
 
 
 def test_what_pods_of_a_size_have_besides_what_we_know_is_learned() -> None:
@@ -213,7 +216,7 @@ class Controller:
             refused = self.server.take(size)
             if refused is None:
                 self.running.append(uid)
-                self.quotas.made(N, uid)
+                self.quotas.made(N, uid, self.now)
             else:
                 self.refusals[self.now] += 1
                 self.quotas.refused(N, uid, asked(size), refused, self.now)
