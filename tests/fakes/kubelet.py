@@ -39,6 +39,8 @@ class FakePod:
         self.ended = False
         self.lost = False
         """Its node is gone: it says nothing more, and its deletion is never confirmed."""
+        self.clock = 0.0
+        """How many seconds its node's clock is ahead."""
 
     async def bind(self) -> None:
         """The scheduler finds a node."""
@@ -55,7 +57,7 @@ class FakePod:
     async def start(self) -> None:
         """The container runs."""
         await self.bind()
-        self._started_at = _now()
+        self._started_at = self._now()
         await self._status({"phase": "Running", "startTime": self._started_at}, {"running": {"startedAt": self._started_at}})
 
     async def end(self, message: str = "", code: int = 0, reason: str = "") -> None:
@@ -64,8 +66,8 @@ class FakePod:
         ended = {
             "exitCode": code,
             "reason": reason or ("Error" if code else "Completed"),
-            "startedAt": self._started_at or _now(),
-            "finishedAt": _now(),
+            "startedAt": self._started_at or self._now(),
+            "finishedAt": self._now(),
         }
         await self._status({"phase": "Failed" if code else "Succeeded"}, {"terminated": ended | ({"message": message} if message else {})})
         self.ended = True
@@ -77,7 +79,7 @@ class FakePod:
 
     async def unschedulable(self, message: str = "0/1 nodes are available: 1 Insufficient cpu.") -> None:
         """The scheduler finds no node."""
-        await self._write({"phase": "Pending", "conditions": [_condition("PodScheduled", "False", "Unschedulable", message)]})
+        await self._write({"phase": "Pending", "conditions": [self._condition("PodScheduled", "False", "Unschedulable", message)]})
 
     async def rejected(self, reason: str = "OutOfcpu", message: str = "Node didn't have enough resource: cpu") -> None:
         """The node's kubelet does not take the pod."""
@@ -88,7 +90,7 @@ class FakePod:
     async def evicted(self, reason: str = "Evicted", message: str = "The node was low on resource: memory.") -> None:
         """The kubelet throws the pod out."""
         await self.bind()
-        condition = _condition("DisruptionTarget", "True", "TerminationByKubelet", message)
+        condition = self._condition("DisruptionTarget", "True", "TerminationByKubelet", message)
         await self._status(
             {"phase": "Failed", "reason": reason, "message": message, "conditions": [condition]}, {"terminated": self._killed()}
         )
@@ -96,7 +98,7 @@ class FakePod:
 
     async def preempted(self) -> None:
         """A pod of higher priority takes the place: the scheduler marks it and deletes it."""
-        await self._write({"conditions": [_condition("DisruptionTarget", "True", "PreemptionByScheduler", "preempted")]})
+        await self._write({"conditions": [self._condition("DisruptionTarget", "True", "PreemptionByScheduler", "preempted")]})
         await self._api.delete(self._path, uid=self.uid)
 
     async def vanish(self) -> None:
@@ -112,7 +114,7 @@ class FakePod:
         await self.vanish()
 
     def _killed(self) -> Object:
-        return {"exitCode": 137, "reason": "Error", "startedAt": self._started_at or _now(), "finishedAt": _now()}
+        return {"exitCode": 137, "reason": "Error", "startedAt": self._started_at or self._now(), "finishedAt": self._now()}
 
     async def _status(self, status: Object, state: Object) -> None:
         running = "running" in state
@@ -125,7 +127,7 @@ class FakePod:
             "restartCount": 0,
             "state": state,
         }
-        conditions = [_condition("PodScheduled", "True"), *status.pop("conditions", [])]
+        conditions = [self._condition("PodScheduled", "True"), *status.pop("conditions", [])]
         await self._write(status | {"containerStatuses": [container], "conditions": conditions})
 
     async def _write(self, status: Object) -> None:
@@ -134,6 +136,13 @@ class FakePod:
         except Refused as refused:
             if refused.status not in (404, 409):
                 raise
+
+    def _condition(self, kind: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
+        return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": self._now()}
+
+    def _now(self) -> str:
+        there = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.clock)
+        return there.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 Script = Callable[[FakePod], Awaitable[None]]
@@ -195,11 +204,3 @@ def said_failed(attempt: int = 1, reason: Reason = Reason.STEP_FAILED, message: 
 def _stopped(attempt: int) -> str:
     error = ErrorReport(reason=Reason.LOST, message="stopped by SIGTERM")
     return reports.encode(Report(attempt=attempt, done=True, started=1, steps=(StepReport(0, "R", 0),), error=error)).decode()
-
-
-def _condition(kind: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
-    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": _now()}
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,6 @@
 """One run: a namespace, a controller with the chart's own rights behind a faulty proxy, a fake kubelet, and all that happened."""
 
 import asyncio
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,23 +11,19 @@ from typing import Any, Final
 from tests.fakes.kubelet import FakeKubelet, FakePod, said
 from tests.faults.api import Api, Object
 from tests.faults.checker import TERMINAL, End, History, check
+from tests.faults.clock import skewed
 from tests.faults.control_plane import NODE, OPERATORS, ControlPlane, rendered, until_there
 from tests.faults.controller import ControllerProcess
 from tests.faults.history import Recorder, Version, Write, read_writes
+from tests.faults.launching import by_exec
 from tests.faults.paths import path
 from tests.faults.plan import Plan
 from tests.faults.proxy import FaultProxy
+from tests.faults.soak import SEED, SEED_VARIABLE, SOAK
 
-SEED_VARIABLE: Final = "AGENTTASK_FAULTS_SEED"
 QUIET_SECONDS: Final = 0.8
 GONE_SECONDS: Final = 30.0
 Script = Callable[[FakePod], Awaitable[None]]
-
-
-def seed() -> int:
-    """The seed of this run: given, to replay one, or drawn."""
-    given = os.environ.get(SEED_VARIABLE)
-    return int(given) if given else secrets.randbelow(10**9)
 
 
 class Arena:
@@ -57,9 +52,12 @@ class Arena:
         return self.controllers[0]
 
     async def add_controller(
-        self, name: str = "controller", *settings: str, watched: tuple[str, ...] = (), lease: int = 0
+        self, name: str = "controller", *settings: str, watched: tuple[str, ...] = (), lease: int = 0, clock: float = 0.0
     ) -> tuple[ControllerProcess, FaultProxy, Plan]:
-        """Start another controller, with an account and a proxy of its own; with `lease` seconds, one that stands for election."""
+        """Another controller, with an account and a proxy of its own, not started yet.
+
+        With `lease` seconds it stands for election; its clock is `clock` seconds ahead.
+        """
         namespaces = (self.namespace, *watched)
         release = f"{self.namespace}-{name}"[:30].rstrip("-")
         objects = await asyncio.to_thread(rendered, release, namespaces)
@@ -70,23 +68,25 @@ class Arena:
         self._accounts.append(next(each["metadata"]["name"] for each in objects if each["kind"] == "ServiceAccount"))
         self.users.add(f"system:serviceaccount:{OPERATORS}:{self._accounts[-1]}")
         elects = elected(self._accounts[-1], lease) if lease else ()
-        return await self._controller(name, self._accounts[-1], namespaces, *settings, *elects)
+        return await self._controller(name, self._accounts[-1], namespaces, *settings, *elects, clock=clock)
 
-    async def add_replica(self, lease: int) -> tuple[ControllerProcess, FaultProxy, Plan]:
+    async def add_replica(self, lease: int, clock: float = 0.0) -> tuple[ControllerProcess, FaultProxy, Plan]:
         """Start a second replica of the first controller, with its account and behind another proxy, until it stands for election."""
         account = self._accounts[0]
-        added = await self._controller("replica", account, (self.namespace,), *elected(account, lease))
+        added = await self._controller("replica", account, (self.namespace,), *elected(account, lease), clock=clock)
         await self._stack.enter_async_context(added[0])
         await added[1].until(lambda seen: any(one.plural == "leases" for one in seen), 60)
         return added
 
     async def _controller(
-        self, name: str, account: str, namespaces: tuple[str, ...], *settings: str
+        self, name: str, account: str, namespaces: tuple[str, ...], *settings: str, clock: float = 0.0
     ) -> tuple[ControllerProcess, FaultProxy, Plan]:
         token = await self.token(account)
         plan = Plan(self.seed)
         proxy = await self._stack.enter_async_context(FaultProxy(self.stage.server, plan))
-        controller = ControllerProcess(self._folder, proxy.url, token, namespaces, *settings, name=name)
+        environ = skewed(self.stage.folder, clock) if clock else {}
+        launch = by_exec if SOAK or environ else self.stage.controllers.launch
+        controller = ControllerProcess(self._folder, proxy.url, token, namespaces, *settings, name=name, launch=launch, environ=environ)
         self.controllers.append(controller)
         return controller, proxy, plan
 
@@ -127,9 +127,9 @@ class Arena:
         """Delete a task."""
         await self.api.delete(path("agenttasks", self.namespace, name), **options)
 
-    def writes(self) -> list[Write]:
-        """The audit log of the run so far."""
-        return read_writes(self.stage.audit, self._offset, self.namespace)
+    def writes(self, namespace: str = "") -> list[Write]:
+        """The audit log of the run so far, for its namespace or another one."""
+        return read_writes(self.stage.audit, self._offset, namespace or self.namespace)
 
     async def settled(self, ends: Mapping[str, End], *, seconds: float = 60.0) -> None:
         """Wait until every task stands as it should, or the time is over; what is wrong then is the checker's to say."""
@@ -168,9 +168,7 @@ class Arena:
             kills=sum(one.kills for one in self.controllers),
         )
         wrong = check(history, ends)
-        assert not wrong, "\n".join(
-            [f"seed {self.seed} ({SEED_VARIABLE}={self.seed} replays)", *wrong, self.recorder.summary(), self._story()]
-        )
+        assert not wrong, "\n".join([*wrong, self.recorder.summary(), self._story()])
         return history
 
     def _story(self) -> str:
@@ -214,11 +212,12 @@ async def arena(
     start: bool = True,
     others: int = 0,
     lease: int = 0,
+    clock: float = 0.0,
 ) -> AsyncIterator[tuple[Arena, FaultProxy, Plan]]:
     """A run with one controller; its proxy and plan are handed out beside it.
 
-    With `lease` seconds it stands for election. `others` are further namespaces that it watches, named after the first:
-    nobody records what happens there.
+    With `lease` seconds it stands for election; its clock is `clock` seconds ahead. `others` are further namespaces that it
+    watches, named after the first: nobody records what happens there.
     """
     namespace = re.sub(r"[^a-z0-9]+", "-", name.lower())[:16].strip("-") + f"-{secrets.token_hex(2)}"
     folder = folder / namespace
@@ -230,17 +229,22 @@ async def arena(
         for each in (namespace, *watched):
             await api.create(path("namespaces"), {"metadata": {"name": each}})
             await until_there(api, path("serviceaccounts", each, "default"))
-        here = Arena(stage, api, namespace, folder, stack, seed() if number is None else number)
+        here = Arena(stage, api, namespace, folder, stack, SEED if number is None else number)
         secret = {"metadata": {"name": "canary"}, "stringData": {"value": here.secrets[0]}}
         await api.create(path("secrets", namespace), secret)
         await stack.enter_async_context(here.recorder)
         stack.push_async_callback(here.kubelet.stop)
-        controller, proxy, plan = await here.add_controller("controller", *settings, watched=watched, lease=lease)
+        controller, proxy, plan = await here.add_controller("controller", *settings, watched=watched, lease=lease, clock=clock)
         if start:
             await here.run(controller)
-        yield here, proxy, plan
-        for each in (namespace, *watched):
-            await api.delete(path("namespaces", name=each))
+        try:
+            yield here, proxy, plan
+        except BaseException as error:
+            error.add_note(f"seed {here.seed}: {SEED_VARIABLE}={here.seed} replays it")
+            raise
+        if SOAK:  # a short run is over before its leftovers are in anybody's way, and taking them away costs as much as a test
+            for each in (namespace, *watched):
+                await api.delete(path("namespaces", name=each))
 
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[Arena, FaultProxy, Plan]]]

@@ -5,14 +5,14 @@ what is left behind run: garbage collection, namespaces, service accounts, quota
 """
 
 import asyncio
-import ctypes
 import json
+import re
 import secrets
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.faults.api import Api, Refused
 from tests.faults.eventually import eventually
+from tests.faults.launching import ForkServer, die_with_us
 from tests.faults.paths import path
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,6 +32,9 @@ NODE: Final = "node-1"
 OPERATORS: Final = "operators"
 """The namespace of all controllers' service accounts."""
 START_SECONDS: Final = 90.0
+_RELEASE: Final = "stand-in-release"
+_INSTALLED: Final = "stand-in-operators"
+_WATCHED: Final = "stand-in-watched-"
 _CONTROLLERS: Final = "garbage-collector-controller,namespace-controller,serviceaccount-controller,resourcequota-controller"
 _AUDIT: Final = """
 apiVersion: audit.k8s.io/v1
@@ -52,13 +56,8 @@ def missing() -> str | None:
     return f"no {', '.join(absent)} in tests/cluster/bin: `make cluster-up` builds them" if absent else None
 
 
-def die_with_us() -> None:
-    """Linux ends the child when this process ends, however it does."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 class ControlPlane:
-    """The three processes, and what tests need to know of them."""
+    """The three processes, the fork server of the controllers, and what tests need to know of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,6 +67,7 @@ class ControlPlane:
         self._etcd, self._peer = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
         self.server = f"https://127.0.0.1:{self._port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.controllers = ForkServer(folder)
 
     def api(self) -> Api:
         """An administrator."""
@@ -104,6 +104,7 @@ class ControlPlane:
             )
             await api.create(path("namespaces"), {"metadata": {"name": OPERATORS}})
             await until_there(api, path("serviceaccounts", OPERATORS, "default"))
+        self.controllers.until_ready()
 
     def start_api_server(self) -> None:
         """Start the API server; `until_ready` tells when it serves."""
@@ -151,6 +152,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End all of it."""
+        self.controllers.stop()
         for name in reversed(list(self._running)):
             self.kill(name)
 
@@ -203,25 +205,33 @@ async def until_there(api: Api, where: str) -> None:
     await eventually(lambda: api.find(where), what=where)
 
 
-def rendered(release: str, watched: Sequence[str]) -> list[dict[str, Any]]:
-    """The chart's rights for a controller of this release: account, roles and bindings."""
+def rendered(release: str, watched: Sequence[str], installed: str = OPERATORS) -> list[dict[str, Any]]:
+    """The chart's rights for a controller of this release, installed in that namespace: account, roles and bindings."""
+    names = {_RELEASE: release, _INSTALLED: installed} | {f"{_WATCHED}{number}": name for number, name in enumerate(watched)}
+    text = re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], _template(len(watched)))
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    objects = [each for each in yaml.safe_load_all(text) if each and each["kind"] in kinds]
+    return [each for each in objects if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+
+
+@cache
+def _template(watched: int) -> str:
+    """What the chart makes of stand-ins for the names: helm takes half a second, and only the names differ."""
     done = subprocess.run(
         [
             BIN / "helm",
             "template",
-            release,
+            _RELEASE,
             ROOT / "charts" / "agenttask-operator",
-            f"--namespace={OPERATORS}",
+            f"--namespace={_INSTALLED}",
             "--set=rbac.aggregate=false",
-            f"--set-json=watchNamespaces={json.dumps(list(watched))}",
+            f"--set-json=watchNamespaces={json.dumps([f'{_WATCHED}{number}' for number in range(watched)])}",
         ],
         capture_output=True,
         text=True,
         check=True,
     )
-    kinds = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-    objects = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] in kinds]
-    return [each for each in objects if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+    return done.stdout
 
 
 def _established(crd: dict[str, Any]) -> bool:

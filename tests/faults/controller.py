@@ -3,30 +3,44 @@
 import asyncio
 import os
 import signal
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from tests.faults.control_plane import die_with_us, kubeconfig
+from tests.faults.control_plane import kubeconfig
 from tests.faults.eventually import eventually
+from tests.faults.launching import Launch, Process, by_exec
 
 READY: Final = "ready: "
 _SETTINGS: Final = ("probePort=0", "logging.format=text", "images.runner=runner:1", "images.runnerTorch=runner:1")
 
 
 class ControllerProcess:
-    """Runs, is killed, runs again. `restarts` says how often it ended by itself, `kills` how often we ended it."""
+    """Runs, is killed, runs again. `restarts` says how often it ended by itself, `kills` how often we ended it.
+
+    `launch` starts a process; `environ` is for variables of this controller alone.
+    """
 
     def __init__(
-        self, folder: Path, server: str, token: str, namespaces: tuple[str, ...], *settings: str, name: str = "controller"
+        self,
+        folder: Path,
+        server: str,
+        token: str,
+        namespaces: tuple[str, ...],
+        *settings: str,
+        name: str = "controller",
+        launch: Launch = by_exec,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder, self._namespaces, self._settings = folder, namespaces, (*_SETTINGS, *settings)
+        self._folder, self._namespaces, self._launch, self._environ = folder, namespaces, launch, dict(environ or {})
+        self.settings = settings
+        """What its next life is set to, beside what all controllers here are."""
         self.log_file = folder / f"{name}.log"
         self.token_file = folder / f"{name}.token"
         self.token_file.write_text(token)
         self._kubeconfig = folder / f"{name}.yaml"
         self._kubeconfig.write_text(kubeconfig(server, {"tokenFile": str(self.token_file)}))
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._wanted = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._begins = 0
@@ -104,26 +118,17 @@ class ControllerProcess:
         os.kill(self.pid, signal.SIGCONT)
 
     async def _supervise(self) -> None:
-        arguments = [word for one in self._namespaces for word in ("--namespace", one)]
-        arguments += [word for one in self._settings for word in ("--set", one)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTTASK_", "KUBE", "OTEL_"))}
-        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts often: compiled once, in the tests' own folder
-        environ |= {"KUBECONFIG": str(self._kubeconfig), "PYTHONPYCACHEPREFIX": str(self._folder.parent.parent / "compiled")}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it starts often: compiled once, in the tests' own folder
+        compiled = str(self._folder.parent.parent / "compiled")
+        environ |= {"KUBECONFIG": str(self._kubeconfig), "PYTHONPYCACHEPREFIX": compiled} | self._environ
         while True:
             await self._wanted.wait()
             kills = self.kills
             self._begins = self.log_file.stat().st_size
-            with self.log_file.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "agenttask.controller.main",
-                    *arguments,
-                    env=environ,
-                    stderr=log,
-                    stdout=log,
-                    preexec_fn=die_with_us,
-                )
+            arguments = [word for one in self._namespaces for word in ("--namespace", one)]
+            arguments += [word for one in (*_SETTINGS, *self.settings) for word in ("--set", one)]
+            self._process = await self._launch(arguments, environ, self.log_file)
             self.starts += 1
             code = await self._process.wait()
             if self.kills == kills:

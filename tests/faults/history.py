@@ -190,7 +190,8 @@ def read_writes(log: Path, offset: int, namespace: str) -> list[Write]:
     with log.open("rb") as file:
         file.seek(offset)
         lines = file.read().splitlines()
-    found = (json.loads(line) for line in lines)
+    wanted = f'"{namespace}"'.encode()  # other runs may write beside this one, and a line is long
+    found = (json.loads(line) for line in lines if wanted in line)
     return [_write(one) for one in found if (one.get("objectRef") or {}).get("namespace") == namespace]
 
 

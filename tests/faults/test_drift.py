@@ -34,9 +34,7 @@ async def test_pods_of_others_are_left_alone(run: Open) -> None:
     """With our labels, with a task's labels, with an owner of our kind that does not exist."""
     async with run() as (here, _, _):
         await live(here, "long")
-        task = here.recorder.task("long")
-        assert task is not None
-        uid = task["metadata"]["uid"]
+        uid = (await here.api.get(path("agenttasks", here.namespace, "long")))["metadata"]["uid"]
         labels = MANAGED | {"agenttask.dev/attempt": "1", "agenttask.dev/task-name": "long"}
         pods = [
             await here.api.create(path("pods", here.namespace), foreign("labelled", labels=labels)),

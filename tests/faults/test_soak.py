@@ -4,18 +4,17 @@ A round that fails prints its seed; AGENTTASK_FAULTS_SEED replays it alone.
 """
 
 import asyncio
-import os
 import random
 
 import pytest
 
 from tests.faults import stream_faults as streams
-from tests.faults.arena import SEED_VARIABLE, Arena, Open, seed
+from tests.faults.arena import Arena, Open
 from tests.faults.checker import End
 from tests.faults.lives import LIVES, ends, live
 from tests.faults.plan import Fault, Plan, listing, watching, writes
 from tests.faults.request_faults import answered, late_answer, lost_answer, refused, slow_body
-from tests.faults.soak import ROUNDS, SOAK
+from tests.faults.soak import REPLAYED, ROUNDS, SEED, SOAK
 
 CHANCE = 0.01 if SOAK else 0.1
 WAVES = 10 if SOAK else 2
@@ -55,9 +54,9 @@ async def kill_now_and_then(here: Arena, chance: random.Random) -> None:
         await here.controller.ready()
 
 
-@pytest.mark.parametrize("number", range(1 if not SOAK or SEED_VARIABLE in os.environ else ROUNDS))
+@pytest.mark.parametrize("number", range(ROUNDS if SOAK and not REPLAYED else 1))
 async def test_random_faults(run: Open, number: int) -> None:
-    chosen = seed() + number
+    chosen = SEED + number
     async with run(number=chosen) as (here, _, plan):
         scatter(plan)
         expected: dict[str, End] = {}

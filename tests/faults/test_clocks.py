@@ -1,0 +1,96 @@
+"""F10 and nodes: clocks that are ten minutes off, of nodes and of replicas. The API server's is the one that is right."""
+
+import asyncio
+import datetime as dt
+
+import pytest
+
+from tests.fakes.kubelet import FakePod, said
+from tests.faults.arena import Open, Script
+from tests.faults.checker import End
+from tests.faults.lives import SUCCEEDED, ends, live
+from tests.faults.soak import SOAK
+
+TEN_MINUTES = 600.0
+LEASE = 5
+SOON = {"backoff": {"initialSeconds": 1}}
+TWICE = End(phase="Succeeded", reason="Succeeded", output="done", pods=2)
+LATE = End(phase="Failed", reason="DeadlineExceeded")
+
+
+async def _ends_when_seen(pod: FakePod) -> None:
+    await pod.start()
+    await pod.end(said(pod.attempt))
+
+
+async def _never_ends(pod: FakePod) -> None:
+    await pod.start()
+
+
+async def _is_evicted(pod: FakePod) -> None:
+    await pod.start()
+    if pod.attempt == 1:
+        await pod.evicted()
+    else:
+        await pod.end(said(pod.attempt))
+
+
+def _on_a_node(clock: float, script: Script) -> Script:
+    async def there(pod: FakePod) -> None:
+        pod.clock = clock
+        await script(pod)
+
+    return there
+
+
+async def test_a_nodes_clock_is_ten_minutes_off(run: Open) -> None:
+    """Ahead and behind: tasks end as on any other node, deadlines hold, and the times in status are in order."""
+    async with run() as (here, _, _):
+        expected: dict[str, End] = {}
+        for word, clock in (("ahead", TEN_MINUTES), ("behind", -TEN_MINUTES)):
+            await here.create(f"fine-{word}", _on_a_node(clock, _ends_when_seen), activeDeadlineSeconds=60)
+            await here.create(f"late-{word}", _on_a_node(clock, _never_ends), activeDeadlineSeconds=1)
+            await here.create(f"evicted-{word}", _on_a_node(clock, _is_evicted), retry=SOON)
+            expected |= {f"fine-{word}": SUCCEEDED, f"late-{word}": LATE, f"evicted-{word}": TWICE}
+        await here.judge(expected)
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name in expected:
+            task = here.recorder.task(name)
+            assert task is not None
+            status = task["status"]
+            created = task["metadata"]["creationTimestamp"]
+            assert created <= status["startTime"] <= status["completionTime"] <= now, (name, status)
+            assert all(created <= one["lastTransitionTime"] <= now for one in status["conditions"]), (name, status)
+            assert 0 <= status.get("activeSeconds", 0) < 60, (name, status)
+
+
+@pytest.mark.parametrize("first", [TEN_MINUTES, -TEN_MINUTES] if SOAK else [TEN_MINUTES])
+async def test_two_replicas_whose_clocks_are_twenty_minutes_apart(run: Open, first: float) -> None:
+    """One writes as long as it lives; when it is killed the other waits for its lease no shorter than ever, and no task has two pods."""
+    async with run(lease=LEASE, clock=first) as (here, _, _):
+        second, seen_of_second, _ = await here.add_replica(LEASE, clock=-first)
+        finish = asyncio.Event()
+
+        async def when_told(pod: FakePod) -> None:
+            await pod.start()
+            await finish.wait()
+            await pod.end(said(pod.attempt))
+
+        await here.create("runs", when_told)
+        await live(here, "succeed", "fail")
+        await asyncio.sleep(LEASE + 1)
+        assert here.recorder.pods("runs")
+        assert [one.key for one in seen_of_second.seen if one.mutating] == [], "a lease is not taken from who renews it"
+        await here.create("follows", when_told)
+        await here.recorder.until(lambda: here.recorder.pods("follows"))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await here.controller.stop()
+        await second.ready()
+        took = loop.time() - began
+        finish.set()
+        await live(here, "succeed", "fail", suffix="-2")
+        ended = ends("succeed", "fail") | ends("succeed", "fail", suffix="-2")
+        await here.judge(ended | {"runs": SUCCEEDED, "follows": SUCCEEDED})
+        assert LEASE - 2.0 < took < LEASE + 12.0
+        assert second.exits == []

@@ -1,0 +1,48 @@
+"""Queues that go away and come back, on a real API server."""
+
+import asyncio
+
+from tests.fakes.kubelet import FakePod, said
+from tests.faults.api import Object
+from tests.faults.arena import Open
+from tests.faults.eventually import eventually
+from tests.faults.lives import SUCCEEDED
+from tests.faults.paths import path
+
+
+def queue(name: str) -> Object:
+    """An AgentQueue where one runs at a time."""
+    return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentQueue", "metadata": {"name": name}, "spec": {"concurrency": 1}}
+
+
+async def test_a_queue_is_deleted_with_tasks_in_it(run: Open) -> None:
+    """What runs goes on and ends, what waits says why, and goes when the queue is there again."""
+    async with run() as (here, _, _):
+        finish = asyncio.Event()
+
+        async def when_told(pod: FakePod) -> None:
+            await pod.start()
+            await finish.wait()
+            await pod.end(said(pod.attempt))
+
+        where = path("agentqueues", here.namespace)
+        await here.api.create(where, queue("line"))
+        await here.create("runs", when_told, queue="line")
+        await here.recorder.until_phase("runs", "Running")
+        await here.create("waits", queue="line")
+        await here.recorder.until(lambda: here.recorder.status("waits").get("reason") == "QueueFull")
+        await here.api.delete(f"{where}/line")
+        await here.recorder.until(lambda: here.recorder.status("waits").get("reason") == "UnknownQueue")
+        assert here.recorder.status("runs")["phase"] == "Running"
+        finish.set()
+        await here.recorder.until_phase("runs", "Succeeded")
+        assert here.recorder.ever("waits") == []
+        await here.api.create(where, queue("line"))
+
+        async def at_rest() -> bool:
+            status = (await here.api.get(f"{where}/line")).get("status", {})
+            return (status.get("observedGeneration"), status.get("running"), status.get("pending")) == (1, 0, 0)
+
+        await here.recorder.until_phase("waits", "Succeeded")
+        await eventually(at_rest, what="the queue's status")
+        await here.judge({"runs": SUCCEEDED, "waits": SUCCEEDED})
