@@ -201,6 +201,7 @@ def _reflectors(client: KubeClient, world: World, queues: Queues, namespace: str
         Pod,
         key=lambda pod: pod.metadata.uid,
         on_change=world.pods.on_change,
+        wanted=world.pods.wanted,
         label_selector=f"{LABEL_MANAGED_BY}={MANAGED_BY}",
     )
     inputs = [

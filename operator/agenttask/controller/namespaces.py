@@ -47,6 +47,9 @@ class Namespaces:
         async with asyncio.TaskGroup() as group:
             for name in self._names:
                 group.create_task(self._learn(name))
+        self._world.pods.settle()
+        for reflector in self._reflectors:
+            reflector.prune()
 
     async def workable(self) -> None:
         """Wait for all; for those that stay forbidden no longer than `PATIENCE_SECONDS`, once there is another one."""

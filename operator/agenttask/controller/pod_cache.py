@@ -48,7 +48,19 @@ class PodCache:
         self._gone: dict[str, dict[str, Pod]] = {}
         """The same of those that went."""
         self._expected: dict[tuple[str, str], float] = {}
+        self._settled = False
         self._inventory, self._is_open, self._wake, self._freed = inventory, is_open, wake, freed
+
+    def settle(self) -> None:
+        """All tasks are known from now on: pods that have ended are kept for those that are open, and for nobody else."""
+        self._settled = True
+        for owner in self.owners():
+            if not self._is_open(owner):
+                self._let_go(owner)
+
+    def wanted(self, pod: Pod) -> bool:
+        """Whether anybody may ask for the pod."""
+        return not self._settled or _is_charged(pod) or self._is_open(owner_of(pod))
 
     def owners(self) -> Iterator[str]:
         """The uids of tasks that have pods."""
@@ -150,6 +162,12 @@ class PodCache:
     def forget_task(self, owner: str) -> None:
         """The task is final or gone: nobody will ask for anybody's last words."""
         self._gone.pop(owner, None)
+        if self._settled:
+            self._let_go(owner)
+
+    def _let_go(self, owner: str) -> None:
+        for name in [name for name, pod in self._pods.get(owner, _NONE).items() if not _is_charged(pod)]:
+            self._pop(owner, name)
 
 
 def _is_news(before: Pod, now: Pod) -> bool:

@@ -30,6 +30,8 @@ SETTLED_SECONDS: Final = 10.0
 """A watch that lived this long was a good one: the next failure counts as a first."""
 RELIST_AFTER: Final = 5
 """Failures in a row after which the resourceVersion itself is doubted: an etcd restored from a backup never reaches it."""
+PRUNED_ABOVE: Final = 256
+"""So many more than twice what was left the last time are looked through: each costs its share once."""
 MAX_COMPLAINTS: Final = 1000
 """Undecodable objects that are remembered, so that each is logged once."""
 
@@ -69,6 +71,9 @@ class Reflector(Generic[T]):
 
     `on_change(old, new)` is called in the loop for each appearance (old is None), change, and disappearance (new is
     None; also when an object leaves the selector). It must be quick and must not raise: an error of it ends `run`.
+
+    What is not `wanted` counts as not there. That may come about without an event: then the object is let go without a word,
+    when there are twice as many as the last time, or by `prune`.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Reflector(Generic[T]):
         *,
         key: Callable[[T], str],
         on_change: Callable[[T | None, T | None], None],
+        wanted: Callable[[T], bool] = lambda _: True,
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
@@ -100,10 +106,12 @@ class Reflector(Generic[T]):
         self._decode = msgspec.json.Decoder(item_type).decode
         self._key = key
         self._on_change = on_change
+        self._wanted = wanted
         self._clock = clock if clock is not None else asyncio.get_running_loop().time
         self._random = random
         self._sleep = sleep
         self._items: dict[str, T] = {}
+        self._roomy = PRUNED_ABOVE
         self._version: str | None = None
         self._latest: Raw | None = None
         """The last object that the watch brought; its resourceVersion is read only when the stream is lost."""
@@ -117,6 +125,12 @@ class Reflector(Generic[T]):
     def items(self) -> Mapping[str, T]:
         """What the server has, as far as it told; a read-only view."""
         return MappingProxyType(self._items)
+
+    def prune(self) -> None:
+        """Let go what is not wanted any more."""
+        for key in [key for key, item in self._items.items() if not self._wanted(item)]:
+            del self._items[key]
+        self._roomy = PRUNED_ABOVE + 2 * len(self._items)
 
     async def run(self) -> None:
         """Mirror until cancelled."""
@@ -169,7 +183,7 @@ class Reflector(Generic[T]):
                 version = page.metadata.resource_version
                 for raw in page.items or ():
                     item = self._read(raw)
-                    if item is not None:
+                    if item is not None and self._wanted(item):
                         found[self._key(item)] = item
         self._version = version
         self.forbidden = False
@@ -221,10 +235,15 @@ class Reflector(Generic[T]):
             return None
 
     def _put(self, key: str, item: T) -> None:
+        if not self._wanted(item):
+            self._drop(key)
+            return
         old = self._items.get(key)
         if old != item:
             self._items[key] = item
             self._on_change(old, item)
+            if len(self._items) > self._roomy:
+                self.prune()
 
     def _drop(self, key: str) -> None:
         old = self._items.pop(key, None)

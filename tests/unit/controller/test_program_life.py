@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.controller_program import asking, ended, model, node, phase, program, said, status, success, task
 
+from agenttask.controller import reflector
 from agenttask.controller.kube_paths import pods_path, task_path
 
 ONCE = {"maxInfrastructureRestarts": 0}
@@ -44,6 +45,24 @@ async def test_a_hundred_tasks_make_a_hundred_pods_and_leave_nothing_behind(serv
     # On a machine so busy that a task takes a second, its waiting is told as well.
     assert (made.count("POST"), set(made)) == (100, {"POST", "PATCH"})
     assert len(server.objects("pods")) == 100
+
+
+async def test_pods_of_finished_tasks_are_not_kept_in_memory(server: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "PRUNED_ABOVE", 10)
+    async with program(server) as before:
+        for number in range(40):
+            server.put("agenttasks", task(f"t{number}"))
+        await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(40)), 30)
+        await server.until(lambda: not list(before._world.pods.owners()))
+        kept = sum(len(one.items) for one in before._reflectors if one.path.endswith("/pods"))
+    assert kept <= 31, "ten, and twice what is left"
+
+    async with program(server) as after:
+        server.put("agenttasks", task("new"))
+        await ended(server, "new")
+        await server.until(lambda: not list(after._world.pods.owners()))
+        assert sum(len(one.items) for one in after._reflectors if one.path.endswith("/pods")) <= 1
+    assert len(server.objects("pods")) == 41
 
 
 async def test_tasks_are_listed_without_the_terminal_ones(server: FakeApiServer) -> None:

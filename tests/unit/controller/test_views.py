@@ -106,6 +106,28 @@ def test_an_answer_replaces_no_newer_view_of_the_watch_and_a_lost_pod_is_lost_on
     assert gone.gone
 
 
+def test_ended_pods_are_kept_for_open_tasks_once_all_tasks_are_known() -> None:
+    open_: set[str] = {"open"}
+    woken: list[str] = []
+    pods = PodCache(inventory=Inventory((DeviceClass(name="cpu"),), lambda: None), is_open=open_.__contains__, wake=woken.append)
+    ended, ours = pod(owner="final", phase="Succeeded"), pod(owner="open", phase="Failed")
+    runs = pod("q", owner="final", phase="Running")
+    for each in (ended, ours, runs):
+        assert pods.wanted(each), "nobody knows the tasks yet"
+        pods.on_change(None, each)
+    woken.clear()
+
+    pods.settle()
+
+    assert [pods.wanted(each) for each in (ended, ours, runs)] == [False, True, True]
+    assert (pods.get("final", "p"), woken) == (None, [])
+    assert pods.get("final", "q") is not None, "it holds a slot while it lives"
+    assert pods.get("open", "p") is not None
+    open_.clear()
+    pods.forget_task("open")
+    assert (pods.get("open", "p"), sorted(pods.owners())) == (None, ["final"])
+
+
 def bound(found: Pod, node: str = "n1") -> Pod:
     return msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, node_name=node))
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tests.fakes.apiserver import FakeApiServer
 
 from agenttask.api.meta import ObjectMeta
+from agenttask.controller import reflector
 from agenttask.controller.kube import KubeClient
 from agenttask.controller.kube_paths import pods_path
 from agenttask.controller.reflector import Reflector
@@ -378,3 +379,43 @@ async def test_the_view_is_read_only(server: FakeApiServer, client: KubeClient) 
     async with mirror(client) as found:
         with pytest.raises(TypeError):
             found.reflector.items["x"] = None  # type: ignore[index]
+
+
+async def test_what_is_not_wanted_counts_as_not_there(server: FakeApiServer, client: KubeClient) -> None:
+    server.put("pods", {**pod("old"), "status": {"phase": "Succeeded"}})
+    server.put("pods", pod("a"))
+    async with mirror(client, wanted=lambda found: found.status.phase != "Succeeded") as found:
+        await found.reflector.synced.wait()
+        assert found.names == ["a"]
+        await server.until(lambda: len(server.watches))
+
+        server.put("pods", {**pod("b"), "status": {"phase": "Succeeded"}})
+        server.kubelet.set_status("a", {"phase": "Succeeded"})
+        server.put("pods", pod("c"))
+        await server.until(lambda: found.said[-1] == "+c")
+
+    assert (found.said, found.names) == (["+a", "+b", "-b", "-a", "+c"], ["c"])
+
+
+async def test_what_is_wanted_no_more_is_let_go_without_a_word_as_others_come(
+    server: FakeApiServer, client: KubeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "PRUNED_ABOVE", 2)
+    left: set[str] = set()
+    async with mirror(client, wanted=lambda found: found.metadata.name not in left) as found:
+        await found.reflector.synced.wait()
+        await server.until(lambda: len(server.watches))
+        found.reflector.prune()
+        for name in ("a", "b", "c"):
+            server.put("pods", pod(name))
+            await server.until(lambda name=name: found.said[-1:] == [f"+{name}"])  # type: ignore[misc]
+            left.add(name)
+
+        assert found.names == ["c"], "pruned when the third came, which is wanted then"
+        server.kubelet.set_status("a", {"phase": "Running"})
+        server.remove("pods", "b")
+        server.put("pods", pod("d"))
+        await server.until(lambda: found.said[-1] == "+d")
+        found.reflector.prune()
+
+    assert (found.said, found.names) == (["+a", "+b", "+c", "+d"], ["d"])
