@@ -54,6 +54,7 @@ async def hand_over(
         log("output", f"to the object store, as the gateway has not taken it: {error}")
     if store is None:
         return HandedOver(error=too_large)
+    log("output", f"{len(output)} bytes to {store.url}")
     try:
         return HandedOver(at=await store.keep(output))
     except AgentTaskError as error:

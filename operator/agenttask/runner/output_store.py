@@ -32,6 +32,8 @@ class OutputStore:
     def __init__(self, task: TaskDocument, store: OutputStoreDocument, objects: Objects, *, seconds: float = HAND_OVER_SECONDS) -> None:
         self._store, self._objects, self._seconds = store, objects, seconds
         self._key = output_key(namespace=task.task.namespace, name=task.task.name, uid=task.task.uid, attempt=task.attempt)
+        self.url = object_url(store.url, self._key)
+        """Where the output goes."""
 
     @property
     def max_bytes(self) -> int:
@@ -45,7 +47,6 @@ class OutputStore:
             OutputTooLarge: it has more than the installation allows.
             NotHandedOver, OutputRejected: as `Objects.put`.
         """
-        url = object_url(self._store.url, self._key)
         if len(output) > self.max_bytes:
             raise OutputTooLarge(
                 f"the output has {len(output)} bytes, at most {self.max_bytes} are kept in {self._store.url} (outputStore.maxBytes); "
@@ -56,10 +57,10 @@ class OutputStore:
             async with asyncio.timeout(self._seconds):
                 await self._objects.put(self._key, output)
         except TimeoutError as error:
-            raise NotHandedOver(f"the output ({len(output)} bytes) was not taken by {url} within {self._seconds:.0f} s") from error
+            raise NotHandedOver(f"the output ({len(output)} bytes) was not taken by {self.url} within {self._seconds:.0f} s") from error
         finally:
             sha256 = await digest
-        return ObjectReport(url, len(output), sha256)
+        return ObjectReport(self.url, len(output), sha256)
 
 
 def _sha256(content: bytes) -> str:

@@ -101,6 +101,7 @@ async def test_without_a_gateway_what_the_report_has_no_room_for_goes_to_the_sto
     outcome = await pod.run(text)
     at = ObjectReport(f"s3://outputs/x/{KEY}", 6000, hashlib.sha256(text.encode()).hexdigest())
     assert (outcome.output, outcome.error, pod.objects.kept) == (text, None, {KEY: text.encode()})
+    assert pod.lines == [f"output: 6000 bytes to s3://outputs/x/{KEY}"]
     report = pod.report()
     assert (report.done, report.output, report.output_stored, report.output_object, report.error) == (True, None, False, at, None)
 
