@@ -70,11 +70,11 @@ def show(tasks: Sequence[tuple[str, AgentTaskSpec]], outcomes: Sequence[Outcome]
 
 
 def cluster_note(outcome: Outcome) -> str | None:
-    """A warning where this run's result would not fit the channel of a pod."""
+    """A warning where this run's result would not fit the termination message of a pod."""
     try:
         fitting(outcome.report)
     except OutputTooLarge as error:
-        return f"note: in a cluster this task would fail with {Reason.OUTPUT_TOO_LARGE}: {error}"
+        return f"note: in a cluster this output needs the gateway or an object store, else it is {Reason.OUTPUT_TOO_LARGE}: {error}"
     return None
 
 
