@@ -6,7 +6,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import psutil
@@ -78,18 +78,20 @@ async def measured() -> AsyncIterator[Measured]:
 
 
 async def _watch(found: Measured) -> None:
-    descriptor = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-    try:
+    with processor_waits() as waited:
         while True:
-            waited, due = _waited(descriptor), time.perf_counter() + _TICK_SECONDS
+            before, due = waited(), time.perf_counter() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
             lag = time.perf_counter() - due
             found.lags.append(lag)
-            found.held.append(max(0.0, lag - (_waited(descriptor) - waited)))
+            found.held.append(max(0.0, lag - (waited() - before)))
+
+
+@contextlib.contextmanager
+def processor_waits() -> Iterator[Callable[[], float]]:
+    """Tells for how many seconds this thread has been ready to run and had no processor (the kernel's `schedstat`)."""
+    descriptor = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+    try:
+        yield lambda: int(os.pread(descriptor, 100, 0).split()[1]) / 1e9
     finally:
         os.close(descriptor)
-
-
-def _waited(descriptor: int) -> float:
-    """Seconds for which a thread has been ready to run, and had no processor."""
-    return int(os.pread(descriptor, 100, 0).split()[1]) / 1e9

@@ -11,12 +11,12 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from bench.control.sampler import Sampler
-
-from agenttask.runner.loop_lag import LoopLag
+from bench.meter import Measured, processor_waits
 
 ABSENT: Final = ("kubernetes", "kubernetes_asyncio")
 """kopf imports these where they are, 50 MiB of them; the controller's image has neither."""
@@ -24,18 +24,35 @@ TICK_SECONDS: Final = 0.02
 """At 5 ms the watching itself takes a fifteenth of the controller's CPU in a burst."""
 
 
-def watch_loop(file: Path, sampler: Sampler, profile: Path | None) -> None:
-    """Begin to measure the running loop; it is a timer and no task, because kopf ends tasks that it did not start."""
-    lag = LoopLag(tick_seconds=TICK_SECONDS)
-    lag.start()
+class Ticks:
+    """How late a timer of the running loop comes; it is no task, because kopf ends tasks that it did not start."""
+
+    def __init__(self, waited: Callable[[], float]) -> None:
+        self._loop, self._waited = asyncio.get_running_loop(), waited
+        self._measured = Measured()
+        self._tick(None, 0.0)
+
+    def _tick(self, due: float | None, before: float) -> None:
+        now, waited = self._loop.time(), self._waited()
+        if due is not None:
+            self._measured.lags.append(max(0.0, now - due))
+            self._measured.held.append(max(0.0, now - due - (waited - before)))
+        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS, waited)
+
+    def recent(self) -> dict[str, float]:
+        """Milliseconds since the last question; `held_p99` without the time in which the thread was ready and had no processor."""
+        found, self._measured = self._measured, Measured()
+        return {"p50": found.lag(50), "p99": found.lag(99), "max": found.lag(100), "held_p99": found.held_up(99)}
+
+
+def watch_loop(ticks: Ticks, file: Path, sampler: Sampler, profile: Path | None) -> None:
+    """Write on SIGUSR1."""
 
     def write() -> None:
-        found = lag.recent()
-        numbers = {"p50": found.quantile(0.5), "p99": found.quantile(0.99), "max": found.largest}
         if profile is not None:
             sampler.write(profile)
         new = file.with_suffix(".new")
-        new.write_text(json.dumps({name: 1000 * seconds for name, seconds in numbers.items()}))
+        new.write_text(json.dumps(ticks.recent()))
         new.replace(file)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, write)
@@ -51,8 +68,9 @@ def main() -> int:
     sampler, serve = Sampler(), vars(program)["serve"]
 
     async def watched(*args: Any, **options: Any) -> Any:
-        watch_loop(Path(os.environ["BENCH_LAG"]), sampler, profile)
-        return await serve(*args, **options)
+        with processor_waits() as waited:
+            watch_loop(Ticks(waited), Path(os.environ["BENCH_LAG"]), sampler, profile)
+            return await serve(*args, **options)
 
     vars(program)["serve"] = watched
     if profile is not None:
