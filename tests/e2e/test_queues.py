@@ -144,6 +144,17 @@ def test_a_queue_shows_how_long_it_is(place: Namespace) -> None:
     place.kubectl("delete", "agenttasks", "short-a", "short-b", "--wait=false")
 
 
+def test_a_bound_on_a_class_that_is_not_defined_is_told_in_the_queues_condition(place: Namespace) -> None:
+    place.apply(queue("typo", devices={"cpuu": 1}))
+    place.kubectl("wait", "--for=condition=Accepted=false", "agentqueue/typo", "--timeout=30s")
+    (condition,) = json.loads(place.kubectl("get", "agentqueue", "typo", "-o", "json"))["status"]["conditions"]
+    assert condition["reason"] == "UnknownClass"
+    assert "no device class is called 'cpuu'" in condition["message"]
+    assert condition["message"].endswith("the installation defines: cpu; did you mean 'cpu'?")
+    place.apply(queue("typo", devices={"cpu": 1}))
+    place.kubectl("wait", "--for=condition=Accepted", "agentqueue/typo", "--timeout=30s")
+
+
 def test_a_pod_for_kueue_waits_until_somebody_lets_it_go(place: Namespace) -> None:
     place.apply(task("gated", "default", labels={"kueue.x-k8s.io/queue-name": "team"}))
     status = place.until("gated", lambda status: status.get("reason") == "SchedulingGated", seconds=60)

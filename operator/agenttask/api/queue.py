@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from agenttask.api.meta import ObjectMeta
+from agenttask.api.meta import Condition, ObjectMeta
 from agenttask.api.steps import Wire
 from agenttask.api.task import Observed
 
@@ -29,6 +29,8 @@ class AgentQueueStatus(Observed, frozen=True, kw_only=True):
     """Where the queue stands."""
 
     observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    """`Accepted` alone: whether the controller can heed all that spec says."""
     running: int = 0
     pending: int = 0
     oldest_pending_time: str | None = None

@@ -140,7 +140,8 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         dispatcher=dispatcher,
         node_lost_seconds=settings.node_lost_seconds,
     )
-    keeper = LineKeeper(queues=queues, dispatcher=dispatcher, writer=writer, clock=time.time)
+    classes = [one.name for one in settings.device_classes]
+    keeper = LineKeeper(queues=queues, dispatcher=dispatcher, classes=classes, writer=writer, clock=time.time)
     view = View(
         world=world,
         pods=pods,

@@ -6,17 +6,21 @@ and `running` may change a hundred times a second: they are written every few se
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import msgspec
 
+from agenttask.api.meta import Condition
 from agenttask.api.queue import AgentQueueStatus
+from agenttask.api.reasons import ConditionType, Reason
 from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.kube_errors import KubeError, NotFound
 from agenttask.controller.kube_paths import queue_path
 from agenttask.controller.queues import QueueObject, Queues
+from agenttask.domain.conditions import with_condition
 from agenttask.domain.moment import render
+from agenttask.domain.queue_rules import unknown_classes
 
 logger: Final = logging.getLogger(__name__)
 TICK_SECONDS: Final = 1.0
@@ -35,10 +39,13 @@ class StatusWriter(Protocol):
 
 
 class LineKeeper:
-    """Runs beside the drivers; `clock` in Unix seconds."""
+    """Runs beside the drivers; `classes` are the names of the device classes there are, `clock` is in Unix seconds."""
 
-    def __init__(self, *, queues: Queues, dispatcher: Dispatcher, writer: StatusWriter, clock: Callable[[], float]) -> None:
-        self._queues, self._dispatcher, self._writer, self._clock = queues, dispatcher, writer, clock
+    def __init__(
+        self, *, queues: Queues, dispatcher: Dispatcher, classes: Collection[str], writer: StatusWriter, clock: Callable[[], float]
+    ) -> None:
+        self._queues, self._dispatcher, self._classes = queues, dispatcher, classes
+        self._writer, self._clock = writer, clock
         self._written: dict[str, AgentQueueStatus] = {}
         """By uid; the watch brings it back later."""
         self._not_before = 0.0
@@ -58,17 +65,36 @@ class LineKeeper:
         queues = list(self._queues)
         self._written = {one.metadata.uid: self._written.get(one.metadata.uid, one.status) for one in queues}
         for one in queues:
-            status = self._status(one)
+            status = self._status(one, now)
             if status != self._written[one.metadata.uid] and not await self._put(one, status):
                 return
 
-    def _status(self, queue: QueueObject) -> AgentQueueStatus:
+    def _status(self, queue: QueueObject, now: float) -> AgentQueueStatus:
         running, pending, oldest = self._dispatcher.counts(queue.metadata.namespace, queue.metadata.name)
         return AgentQueueStatus(
             observed_generation=queue.metadata.generation,
+            conditions=self._accepted(queue, now),
             running=running,
             pending=pending,
             oldest_pending_time=render(oldest) if oldest is not None else None,
+        )
+
+    def _accepted(self, queue: QueueObject, now: float) -> tuple[Condition, ...]:
+        """Whether all that the queue's spec says can be heeded."""
+        seen = self._queues.of(queue.metadata.namespace)[queue.metadata.name]
+        if seen.spec is None:
+            reason, message = Reason.UNKNOWN_QUEUE, f"spec cannot be read: {seen.problem}"
+        else:
+            message = unknown_classes(seen.spec, self._classes)
+            reason = Reason.UNKNOWN_CLASS if message else Reason.ACCEPTED
+        return with_condition(
+            self._written[queue.metadata.uid].conditions,
+            ConditionType.ACCEPTED,
+            "False" if message else "True",
+            reason,
+            message,
+            generation=queue.metadata.generation,
+            now=now,
         )
 
     async def _put(self, queue: QueueObject, status: AgentQueueStatus) -> bool:

@@ -1,5 +1,7 @@
 """Turns: who gets one, who is woken, what is taken until when, and that nothing is given twice."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from tests.fakes.seen import spec
@@ -26,6 +28,14 @@ from agenttask.plugin.registry import load
 NOW = 1_800_000_000.0
 GPU = "nvidia.com/gpu"
 INSTALLATION = Installation(device_classes=(DeviceClass(name="cpu"), DeviceClass(name="gpu", kind="cuda", resources={GPU: 1})))
+ACCEPTED = {
+    "type": "Accepted",
+    "status": "True",
+    "reason": "Accepted",
+    "message": "",
+    "lastTransitionTime": "2027-01-15T08:00:00Z",
+    "observedGeneration": 1,
+}
 NAMES = PluginNames(
     step_kinds=frozenset(),
     threading=frozenset(),
@@ -56,7 +66,7 @@ class Writer:
     """Notes what is written; an error to raise is raised once."""
 
     def __init__(self) -> None:
-        self.written: list[tuple[str, object]] = []
+        self.written: list[tuple[str, dict[str, Any]]] = []
         self.error: Exception | None = None
 
     async def patch_status(self, path: str, body: bytes) -> bytes:
@@ -91,7 +101,9 @@ class Bench:
             clock=lambda: self.now,
         )
         self.writer = Writer()
-        self.keeper = LineKeeper(queues=self.queues, dispatcher=self.turns, writer=self.writer, clock=lambda: self.now)
+        self.keeper = LineKeeper(
+            queues=self.queues, dispatcher=self.turns, classes=["cpu", "gpu"], writer=self.writer, clock=lambda: self.now
+        )
         if gpus is not None:
             node = {"metadata": {"name": "n1"}, "status": {"allocatable": {GPU: str(gpus)}}}
             self.inventory.on_node(None, msgspec.convert(node, Node))
@@ -325,19 +337,48 @@ def test_the_first_are_told_their_place_and_again_when_it_is_another() -> None:
 async def test_the_status_of_a_queue_is_written_when_it_is_another_and_not_at_all_while_it_stays() -> None:
     bench = Bench()
     bench.queue(concurrency=1)
-    bench.queue("idle", status={"observedGeneration": 1})
+    bench.queue("idle", status={"observedGeneration": 1, "conditions": [ACCEPTED]})
     for uid in ("a", "b"):
         bench.ask(uid)
     for _ in range(3):
         await bench.keeper.write(bench.now)
         bench.now += STATUS_SECONDS - 1
     assert bench.writer.written == [
-        ("q", {"observedGeneration": 1, "running": 1, "pending": 1, "oldestPendingTime": "2027-01-15T08:00:00Z"})
+        ("q", {"observedGeneration": 1, "conditions": [ACCEPTED], "running": 1, "pending": 1, "oldestPendingTime": "2027-01-15T08:00:00Z"})
     ]
     bench.turns.leave("b")
     bench.now += STATUS_SECONDS
     await bench.keeper.write(bench.now)
-    assert bench.writer.written[1:] == [("q", {"observedGeneration": 1, "running": 1, "pending": 0, "oldestPendingTime": None})]
+    now = {"observedGeneration": 1, "conditions": [ACCEPTED], "running": 1, "pending": 0, "oldestPendingTime": None}
+    assert bench.writer.written[1:] == [("q", now)]
+
+
+@pytest.mark.parametrize(
+    ("spec_", "reason_", "message"),
+    [
+        (
+            {"devices": {"gpuu": 1, "cpu": 2, "tpu": 0}},
+            "UnknownClass",
+            (
+                "spec.devices: no device class is called 'gpuu', 'tpu', so that bounds nothing; "
+                "the installation defines: cpu, gpu; did you mean 'gpu'?"
+            ),
+        ),
+        ({"speed": 9}, "UnknownQueue", "spec cannot be read: Object contains unknown field `speed`"),
+    ],
+)
+async def test_what_of_a_queue_cannot_be_heeded_is_in_its_condition(spec_: dict[str, Any], reason_: str, message: str) -> None:
+    bench = Bench()
+    bench.queue(**spec_)
+    await bench.keeper.write(bench.now)
+    ((_, status),) = bench.writer.written
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"], condition["message"]) == ("Accepted", "False", reason_, message)
+    bench.now += STATUS_SECONDS
+    bench.queue(devices={"gpu": 1})
+    await bench.keeper.write(bench.now)
+
+    assert bench.writer.written[1][1]["conditions"] == [ACCEPTED | {"lastTransitionTime": "2027-01-15T08:00:05Z"}]
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ def test_printer_columns_show_one_scalar_each() -> None:
 def test_the_columns_of_a_queue_show_one_scalar_each() -> None:
     crd = load(constants.QUEUE_PLURAL)
     columns = crd["spec"]["versions"][0]["additionalPrinterColumns"]
-    assert [c["name"] for c in columns] == ["Concurrency", "Running", "Pending", "Oldest", "Paused", "Age"]
+    assert [c["name"] for c in columns] == ["Concurrency", "Running", "Pending", "Oldest", "Paused", "Accepted", "Age"]
     scalars = {f".{path}" for path, node in nodes(schema(crd)) if kind_of(node) in ("string", "integer", "boolean")}
-    assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp"}
+    accepted = '.status.conditions[?(@.type=="Accepted")].status'
+    assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp", accepted}
