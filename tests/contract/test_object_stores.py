@@ -5,6 +5,7 @@ Then what only a server can say: signatures, buckets, regions, failures that pas
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -226,14 +227,21 @@ async def scripted(*answers: int | None) -> AsyncIterator[tuple[str, list[str]]]
         body = f"<Error><Code>Busy</Code><Message>m{SECRET_KEY}</Message></Error>" if status != 200 else ""
         return web.Response(status=status, headers={"ETag": '"1"'}, text=body)
 
-    application = web.Application(client_max_size=1 << 26)
+    async with served(answer) as url:
+        yield url, asked
+
+
+@asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The base URL of a server on a free port."""
+    application = web.Application()
     application.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(application)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+        yield f"http{'s' if tls else ''}://localhost:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -282,6 +290,41 @@ async def test_a_pod_that_is_nobody_is_told_what_it_lacks(name: str, remedy: str
     with pytest.raises(OutputRejected) as raised:
         await StoreObjects(OutputStoreDocument(url=f"s3://{BUCKET}", options=options, secret=name), {}).put(KEY, b"x")
     assert str(raised.value).endswith(remedy)
+
+
+ASSUMED = """<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>
+<AccessKeyId>AKASSUMED</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken>
+<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
+
+
+async def test_without_a_secret_the_pods_web_identity_is_changed_for_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a webhook of the cluster gives it to the pods of a service account: a token in a file, and a role."""
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "token").write_text("a-token-of-the-cluster")
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            asked.append((request.query["Action"], request.query["WebIdentityToken"]))
+            return web.Response(text=ASSUMED)
+        asked.append((request.headers["Authorization"].partition("/")[0], request.headers["X-Amz-Security-Token"]))
+        return web.Response(headers={"ETag": '"1"'})
+
+    async with served(answer, tls) as sts, served(answer) as store:
+        for name, value in {
+            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ROLE_ARN": "arn:aws:iam::1:role/agents",
+            "AWS_ENDPOINT_URL_STS": sts,
+        }.items():
+            monkeypatch.setenv(name, value)
+        await StoreObjects(document(store), {}).put(KEY, b"x")
+    assert asked == [
+        ("AssumeRoleWithWebIdentity", "a-token-of-the-cluster"),
+        ("AWS4-HMAC-SHA256 Credential=AKASSUMED", "session"),
+    ]
 
 
 # ---- the client knows what the settings allow

@@ -75,6 +75,14 @@ def test_credentials_leave_the_environment_and_never_show() -> None:
     assert isinstance(taken, Credentials)
 
 
+def test_the_object_stores_secret_leaves_the_environment_and_is_none_of_those_that_steps_name() -> None:
+    environ = {"AGENTTASK_STORE_aws_access_key_id": "a", "AGENTTASK_STORE_AWS_SECRET_ACCESS_KEY": "b", "PATH": "/bin"}
+    taken = take_credentials(environ)
+    assert (environ, taken.values) == ({"PATH": "/bin"}, {})
+    assert taken.store == {"aws_access_key_id": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    assert repr(taken) == "Credentials()"
+
+
 def test_the_gateways_token_leaves_the_environment_and_is_none_of_those_that_steps_name() -> None:
     environ = {"AGENTTASK_GATEWAY_TOKEN": "secret", "PATH": "/bin"}
     taken = take_credentials(environ)
