@@ -210,6 +210,7 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
         running_since=moment.parse(state.running.started_at) if state.running is not None else None,
         terminated=_terminated(state.terminated),
         device=_device(meta.annotations.device),
+        has_devices=status.phase == "Failed" and _has_devices(pod),
         gone=gone,
     )
 
@@ -230,6 +231,10 @@ def used_view(pod: Pod) -> UsedView | None:
     if not held or pod.spec.scheduling_gates or pod.status.phase in ("Succeeded", "Failed"):
         return None
     return UsedView(node=pod.spec.node_name, resources=held)
+
+
+def _has_devices(pod: Pod) -> bool:
+    return bool(pod.spec.resource_claims or (pod.spec.containers and _counted(pod.spec.containers[0].resources.limits)))
 
 
 def _counted(amounts: dict[str, str]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from agenttask.api.reasons import Reason
 from agenttask.api.report import shorten
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus, DeviceStatus, TriedClass
 from agenttask.domain.observation import Observation, SeenPod, SeenTask
-from agenttask.domain.outcome import Outcome
+from agenttask.domain.outcome import Outcome, refused_device
 from agenttask.domain.placement import MAX_VERDICT
 
 _MOST_DOUBLINGS: Final = 6
@@ -32,7 +32,9 @@ def given_up(task: SeenTask, seen: Observation) -> bool:
 
 def asks_for_another(pod: SeenPod) -> bool:
     """Whether it is worth knowing which class would be next: the pod finds no node, or its device failed."""
-    return pod.unschedulable is not None or (pod.terminated is not None and Reason.DEVICE_UNAVAILABLE in pod.terminated.message)
+    if pod.terminated is not None:
+        return Reason.DEVICE_UNAVAILABLE in pod.terminated.message
+    return pod.unschedulable is not None or refused_device(pod)
 
 
 def due(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod) -> float | None:
@@ -63,7 +65,7 @@ def failed(task: SeenTask, seen: Observation, ended: Outcome) -> DeviceStatus | 
     """What status says of devices once the class's device failed in the pod; None where that changes nothing."""
     if ended.reason is not Reason.DEVICE_UNAVAILABLE or seen.next_class is None or seen.pod is None:
         return None
-    return _with(task, seen, seen.pod, f"failed in the pod: {ended.message}")
+    return _with(task, seen, seen.pod, ended.message if refused_device(seen.pod) else f"failed in the pod: {ended.message}")
 
 
 def settled(task: SeenTask, seen: Observation) -> DeviceStatus | None:

@@ -72,6 +72,8 @@ class SeenPod(Struct, frozen=True, kw_only=True):
     running_since: Instant | None = None
     terminated: Terminated | None = None
     device: DeviceStatus | None = None
+    has_devices: bool = False
+    """Of one that failed: whether it asked its node for any."""
     gone: bool = False
 
     @property

@@ -23,6 +23,9 @@ _FROM_RUNNER: Final = frozenset(TERMINAL_REASONS) - {
     Reason.CANCELLED_BY_USER,
 }
 _TAKEN_AWAY: Final = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"})
+_ALLOCATION: Final = frozenset({"UnexpectedAdmissionError", "TopologyAffinityError"})
+_TOO_FEW: Final = "OutOf"
+"""And the resource's name, as `OutOfnvidia.com/gpu`."""
 _KUBELET_DEADLINE: Final = "DeadlineExceeded"
 _NOT_FOUND: Final = "ContainerStatusUnknown"
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
@@ -99,6 +102,11 @@ def never_started(pod: SeenPod) -> bool:
     return pod.started is None and pod.reason == _KUBELET_DEADLINE
 
 
+def refused_device(pod: SeenPod) -> bool:
+    """Whether its node could not give the pod its device: none of them is healthy, say, or its plugin fails."""
+    return pod.has_devices and (pod.reason in _ALLOCATION or (pod.reason.startswith(_TOO_FEW) and "/" in pod.reason))
+
+
 def report_of(pod: SeenPod) -> Report | None:
     """The last report of this attempt, if the container left one."""
     if pod.terminated is None or not pod.terminated.message:
@@ -131,7 +139,8 @@ def _without_report(pod: SeenPod) -> tuple[Reason, str]:
     if end is not None:
         return _crash(end)
     if pod.phase == "Failed":
-        return Reason.POD_REJECTED, f"node {pod.node or 'unknown'} refused the pod: {pod.reason}: {pod.message}".rstrip(": ")
+        refused = Reason.DEVICE_UNAVAILABLE if refused_device(pod) else Reason.POD_REJECTED
+        return refused, f"node {pod.node or 'unknown'} refused the pod: {pod.reason}: {pod.message}".rstrip(": ")
     return Reason.RUNNER_CRASHED, "the pod ended without a report"
 
 

@@ -243,3 +243,17 @@ def test_weights_may_be_read() -> None:
     ).spec
     assert wanted is not None
     check_apart(wanted, models(small=claimed))
+
+
+@pytest.mark.parametrize(
+    ("spec", "phase", "asked"),
+    [
+        ({"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}, "Failed", True),
+        ({"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}, "Pending", False),
+        ({"containers": [{"resources": {"limits": {"cpu": "1"}}}]}, "Failed", False),
+        ({"resourceClaims": [CLAIM]}, "Failed", True),
+        ({}, "Failed", False),
+    ],
+)
+def test_of_a_pod_that_failed_it_is_known_whether_it_asked_for_devices(spec: dict[str, Any], phase: str, asked: bool) -> None:
+    assert project(msgspec.convert({"spec": spec, "status": {"phase": phase}}, Pod)).has_devices is asked

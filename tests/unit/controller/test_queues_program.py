@@ -153,6 +153,23 @@ async def test_a_class_that_the_queue_may_not_have_is_nothing_to_fall_back_to() 
     assert (stays["phase"], stays["reason"], stays["device"].get("tried")) == ("Starting", "Unschedulable", None)
 
 
+async def test_a_device_that_its_node_does_not_give_sends_the_task_to_its_next_class_at_once() -> None:
+    """What the kubelet says when a device plugin has no healthy device left: counted as the cluster's failure, it came again and again."""
+    classes = "deviceClasses=[{name: gpu, kind: cuda, resources: {example.com/gpu: 1}}, {name: cpu}]"
+    async with FakeApiServer(bookmark_seconds=0.5) as server:
+        server.put("nodes", {"metadata": {"name": "node-1"}, "status": {"allocatable": {"example.com/gpu": "1"}}})
+        async with program(server, classes):
+            server.put("agenttasks", task("a", device={"classes": ["gpu", "cpu"]}, retry={"maxInfrastructureRestarts": 0}))
+            await server.until(lambda: server.objects("pods"))
+            (pod,) = server.objects("pods")
+            server.kubelet.auto_run(success)
+            server.kubelet.evict(pod["metadata"]["name"], "UnexpectedAdmissionError", "Allocate failed due to no healthy devices present")
+            found = await ended(server, "a")
+
+    assert (found["phase"], found["device"]["class"], found.get("infrastructureRestarts")) == ("Succeeded", "cpu", None)
+    assert "no healthy devices" in found["device"]["tried"][0]["verdict"]
+
+
 GRACEFUL = {"graceful": True, "bookmark_seconds": 0.5}
 
 

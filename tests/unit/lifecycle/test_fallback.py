@@ -134,6 +134,21 @@ def test_a_pod_that_found_a_node_after_all_keeps_it() -> None:
     assert (failed.infrastructure_restarts, failed.device) == (1, GPU)
 
 
+def test_a_device_that_its_node_does_not_give_sends_the_task_to_the_next_class_and_counts_nowhere() -> None:
+    """A device plugin that fails, or has no healthy device left: the kubelet refuses the pod, and would refuse the next one."""
+    refused = pod(phase="Failed", reason="UnexpectedAdmissionError", message="no healthy devices", has_devices=True, device=GPU)
+    assert fallback.asks_for_another(refused)
+
+    moved, stays = at(5, seen(refused, next_class=CPU), wishing()).status, at(5, seen(refused), wishing()).status
+
+    assert moved is not None
+    assert stays is not None
+    assert (moved.reason, moved.infrastructure_restarts, moved.next_attempt_time) == (Reason.FALLING_BACK, 0, None)
+    assert moved.device is not None
+    assert moved.device.tried[0].verdict == "node node-1 refused the pod: UnexpectedAdmissionError: no healthy devices"
+    assert (stays.reason, stays.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+
+
 @pytest.mark.parametrize(("field", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("suspend", Reason.SUSPENDED)])
 def test_a_task_that_is_stopped_falls_nowhere(field: str, reason: Reason) -> None:
     one = wishing(**{field: True})

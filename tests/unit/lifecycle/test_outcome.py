@@ -72,6 +72,26 @@ CASES: dict[str, tuple[SeenPod, Reason, str]] = {
         Reason.POD_REJECTED,
         "node node-1 refused the pod: OutOfcpu: Node didn't have enough",
     ),
+    "refused by the kubelet for a device": (
+        pod(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed due to no healthy devices", has_devices=True),
+        Reason.DEVICE_UNAVAILABLE,
+        "node node-1 refused the pod: UnexpectedAdmissionError: Allocate failed",
+    ),
+    "refused by the kubelet for too few devices": (
+        pod(phase="Failed", reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource", has_devices=True),
+        Reason.DEVICE_UNAVAILABLE,
+        "OutOfnvidia.com/gpu",
+    ),
+    "refused by the kubelet for a processor although it has a device": (
+        pod(phase="Failed", reason="OutOfcpu", message="Node didn't have enough resource: cpu", has_devices=True),
+        Reason.POD_REJECTED,
+        "OutOfcpu",
+    ),
+    "refused by the kubelet, and it has no device": (
+        pod(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed due to not enough cpus"),
+        Reason.POD_REJECTED,
+        "not enough cpus",
+    ),
     "ended without a container status": (pod(phase="Succeeded"), Reason.RUNNER_CRASHED, "without a report"),
 }
 
