@@ -162,11 +162,12 @@ async def test_a_device_that_its_node_does_not_give_sends_the_task_to_its_next_c
             server.put("agenttasks", task("a", device={"classes": ["gpu", "cpu"]}, retry={"maxInfrastructureRestarts": 0}))
             await server.until(lambda: server.objects("pods"))
             (pod,) = server.objects("pods")
-            server.kubelet.auto_run(success)
             server.kubelet.evict(pod["metadata"]["name"], "UnexpectedAdmissionError", "Allocate failed due to no healthy devices present")
-            found = await ended(server, "a")
+            await server.until(lambda: len(server.objects("pods")) == 2)
+            server.kubelet.start(server.objects("pods")[1]["metadata"]["name"])
+            found = await phase(server, "a", "Running", "Failed")
 
-    assert (found["phase"], found["device"]["class"], found.get("infrastructureRestarts")) == ("Succeeded", "cpu", None)
+    assert (found["phase"], found["device"]["class"], found.get("infrastructureRestarts")) == ("Running", "cpu", None)
     assert "no healthy devices" in found["device"]["tried"][0]["verdict"]
 
 
