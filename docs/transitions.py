@@ -52,6 +52,12 @@ TRANSITIONS = (
         f"{_FALLS}::test_then_the_pod_is_deleted_and_its_end_counts_for_no_limit",
     ),
     Transition(
+        "Starting",
+        "Queued",
+        "its node does not give it its device",
+        f"{_FALLS}::test_a_device_that_its_node_does_not_give_sends_the_task_to_the_next_class_and_counts_nowhere",
+    ),
+    Transition(
         "Running",
         "Queued",
         "its device failed and there is another class",

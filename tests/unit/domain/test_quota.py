@@ -261,9 +261,7 @@ events = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10), st.integers(1, 4), events)
-def test_no_lower_priority_overtakes_tries_are_few_and_in_the_end_all_have_run(
-    limit: int, drivers: int, steps: list[tuple[object, ...]]
-) -> None:
+def test_no_lower_priority_overtakes_and_in_the_end_all_have_run(limit: int, drivers: int, steps: list[tuple[object, ...]]) -> None:
     here, count = Controller(Server(limit=limit), drivers), 0
     for step in steps:
         match step:
