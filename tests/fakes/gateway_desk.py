@@ -36,6 +36,7 @@ class Caches:
         self.on_server: set[str] = set()
         self.pods: dict[str, SeenPod] = {}
         self.used: dict[str, AgentModelSpec] = {}
+        self.other: dict[str, str] = {}
 
     def task(self, uid: str) -> SeenTask | None:
         """The task."""
@@ -54,6 +55,11 @@ class Caches:
         """The models of every task."""
         del task, pod
         return self.used
+
+    def elsewhere(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, str]:
+        """Those of them that are another AgentModel there."""
+        del task, pod
+        return self.other
 
 
 class Counter:

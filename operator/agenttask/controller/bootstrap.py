@@ -112,7 +112,15 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     pods = AttemptPods(pods=world.pods, writer=writer, installation=settings, clock=time.time)
     gates = settings.feature_gates
     gateway = (
-        GatewayService(settings.gateway, writer=writer, world=world, installation=settings, wake=queue.add, leading=leadership.leading)
+        GatewayService(
+            settings.gateway,
+            writer=writer,
+            world=world,
+            installation=settings,
+            wake=queue.add,
+            leading=leadership.leading,
+            holders=lambda namespace, model: dispatcher.holders(namespace, model),
+        )
         if settings.gateway.enabled and gates.gateway
         else None
     )

@@ -8,17 +8,19 @@ Nothing is given before `open`: a controller that starts anew first hears of eve
 in waiting_notes.py, what quotas refuse in quota_gate.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from msgspec import structs
 
+from agenttask.api.model import AgentModelSpec
 from agenttask.api.reasons import Reason
 from agenttask.controller.admission import DeviceWish, Gate
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.queues import Queues
 from agenttask.controller.quota_gate import QuotaGate
+from agenttask.controller.remote_models import REMOTE
 from agenttask.controller.surroundings import Models
 from agenttask.controller.waiting_notes import WaitingNotes
 from agenttask.domain import room
@@ -52,6 +54,7 @@ class Dispatcher:
     ) -> None:
         self._queues, self._models, self._inventory = queues, models, inventory
         self._gate, self._quota, self._installation, self._health = gate, quota, installation, health
+        self._remote = frozenset(one.name for one in installation.device_classes if one.kind == REMOTE)
         self._max_running, self._wake, self._clock = max_running, wake, clock
         self._line = Line(lambda namespace, queue: room.aging_seconds(queue, queues.of(namespace)))
         self._held = Holdings()
@@ -109,7 +112,7 @@ class Dispatcher:
         held = self._held.get(uid)
         if held is None or held.class_ != class_:
             self._forget(uid)
-            self._held.add(uid, Holding(wish=wish(), class_=class_))
+            self._held.add(uid, self._holding(wish(), class_))
 
     def hold_until(self, uid: str, class_: str, wish: Callable[[], Wish], lost_at: float) -> bool:
         """The task is gone and has a pod that lives: its turn is over when that is gone too, or counts as lost. Whether it does not yet."""
@@ -142,10 +145,21 @@ class Dispatcher:
             self._end(uid)
             self._decide()
 
-    def taken_classes(self, wish: Wish) -> Mapping[str, str]:
-        """The device classes that the task's queue or a quota has no room on, each with the sentence for the task."""
+    def taken_classes(self, wish: Wish, class_: str = "") -> Mapping[str, str]:
+        """The device classes that a task cannot go to now, each with the sentence for it; `class_` is where it is.
+
+        Its queue or a quota has no room on them, or the endpoints that it would call there are full, or fail.
+        """
         quota = self._quota.obstacle(wish, self._clock())
-        return {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **({} if isinstance(quota, Waits) else quota)}
+        closed = {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **({} if isinstance(quota, Waits) else quota)}
+        if not wish.elsewhere or class_ in self._remote:
+            return closed
+        there = room.model_obstacle(_there(wish), self._held, models=self._spec_of(wish), health=self._health, now=self._clock())
+        return closed if there is None else dict.fromkeys(self._remote, there.message) | closed
+
+    def holders(self, namespace: str, model: str) -> Collection[str]:
+        """The uids of the tasks that have a turn and call this AgentModel; fallbacks are not counted."""
+        return self._held.callers(namespace, model)
 
     def queue_changed(self, namespace: str, queue: str) -> None:
         """A queue appeared, changed or went."""
@@ -217,7 +231,7 @@ class Dispatcher:
     def _grant(self, uid: str, wish: Wish, found: Admitted) -> None:
         self._notes.forget(uid)
         self._quota.grant(uid, wish, found.device.class_)
-        self._held.add(uid, Holding(wish=wish, class_=found.device.class_))
+        self._held.add(uid, self._holding(wish, found.device.class_))
         self._given[uid] = found
         device = self._installation.device_class(found.device.class_)
         if device is not None and isinstance(wish.device, DeviceWish):
@@ -237,6 +251,9 @@ class Dispatcher:
         self._inventory.release(uid)
         return True
 
+    def _holding(self, wish: Wish, class_: str) -> Holding:
+        return Holding(wish=wish, class_=class_, remote=class_ in self._remote)
+
     def _full(self) -> bool:
         return 0 < self._max_running <= len(self._held)
 
@@ -246,23 +263,37 @@ class Dispatcher:
 
     def _fits(self, wish: Wish) -> Admission:
         """What a task of this wish gets now."""
-        queues = self._queues.of(wish.namespace)
-        models = self._models.of(wish.namespace)
-        waits = room.obstacle(
-            wish,
-            self._held,
-            queues=queues,
-            max_running=self._max_running,
-            models=lambda name: seen.spec if (seen := models.get(name)) is not None else None,
-            health=self._health,
-            now=self._clock(),
-        )
-        if waits is not None:
-            return waits
+        here = self._obstacle(wish)
+        there = self._obstacle(_there(wish)) if wish.elsewhere else here
+        if here is not None and there is not None:
+            return here
         if not isinstance(wish.device, DeviceWish):
             raise TypeError(f"a wish for a device is a DeviceWish, not {type(wish.device).__name__}")
         refused = self._quota.obstacle(wish, self._clock())
         if isinstance(refused, Waits):
             return refused
-        full = {**room.taken_classes(wish, self._held, queues), **refused}
+        full = {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **refused}
+        if here is not there:  # its models stand in the way on some classes only
+            classes = ((one.name, there if one.name in self._remote else here) for one in self._installation.device_classes)
+            full = {name: waits.message for name, waits in classes if waits is not None} | full
         return self._gate.place(wish.device, self._inventory.stock(wish.device.device.gpu), full)
+
+    def _obstacle(self, wish: Wish) -> Waits | None:
+        return room.obstacle(
+            wish,
+            self._held,
+            queues=self._queues.of(wish.namespace),
+            max_running=self._max_running,
+            models=self._spec_of(wish),
+            health=self._health,
+            now=self._clock(),
+        )
+
+    def _spec_of(self, wish: Wish) -> Callable[[str], AgentModelSpec | None]:
+        models = self._models.of(wish.namespace)
+        return lambda name: seen.spec if (seen := models.get(name)) is not None else None
+
+
+def _there(wish: Wish) -> Wish:
+    """The wish as it is on a class of kind `remote`."""
+    return structs.replace(wish, models=wish.remote_models, elsewhere=())

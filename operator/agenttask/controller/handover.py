@@ -1,7 +1,7 @@
 """The port through which the gateway hangs on the controller; without it an attempt hands on only its termination message."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -10,6 +10,9 @@ from agenttask.api.model import AgentModelSpec
 from agenttask.api.report import Report
 from agenttask.api.task import AgentTaskSpec
 from agenttask.domain.observation import SeenTask, StoredOutput
+
+HERE: Final[Mapping[str, str]] = {}
+"""Every name is the AgentModel of that name."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -23,8 +26,15 @@ class Entry(Struct, frozen=True, kw_only=True):
 class Handover(Protocol):
     """What the reconciler asks and tells."""
 
-    def enter(self, task: SeenTask, spec: AgentTaskSpec, attempt: int, models: Mapping[str, AgentModelSpec]) -> Entry:
-        """A pod is about to be made."""
+    def enter(
+        self,
+        task: SeenTask,
+        spec: AgentTaskSpec,
+        attempt: int,
+        models: Mapping[str, AgentModelSpec],
+        elsewhere: Mapping[str, str] = HERE,
+    ) -> Entry:
+        """A pod is about to be made; `elsewhere` are the models that are another AgentModel on its device class, each with that one."""
         ...
 
     def live(self, uid: str, attempt: int) -> Report | None:
@@ -55,7 +65,14 @@ class Handover(Protocol):
 class NoHandover:
     """There is no gateway."""
 
-    def enter(self, task: SeenTask, spec: AgentTaskSpec, attempt: int, models: Mapping[str, AgentModelSpec]) -> Entry:  # noqa: ARG002
+    def enter(
+        self,
+        task: SeenTask,  # noqa: ARG002 - a port's signature
+        spec: AgentTaskSpec,  # noqa: ARG002
+        attempt: int,  # noqa: ARG002
+        models: Mapping[str, AgentModelSpec],
+        elsewhere: Mapping[str, str] = HERE,  # noqa: ARG002
+    ) -> Entry:
         """Each pod has the whole of its models' limits."""
         return Entry(models=models)
 

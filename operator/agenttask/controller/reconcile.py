@@ -23,7 +23,7 @@ from agenttask.controller.observer import TaskObserver
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod import PodRequest
 from agenttask.controller.pod_cache import EXPECTED_SECONDS
-from agenttask.controller.remote_models import models_on
+from agenttask.controller.remote_models import elsewhere, models_on
 from agenttask.controller.task_cache import read_task
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
@@ -95,7 +95,7 @@ class Reconciler:
             raise AssertionError("a pod is planned for admitted tasks only")
         device, of_namespace = self._installation.device_class(admission.device.class_), self._world.models.of(task.namespace)
         models = models_on(device, models_used(spec, of_namespace), of_namespace)
-        entry = self._handover.enter(task, spec, action.attempt, models)
+        entry = self._handover.enter(task, spec, action.attempt, models, elsewhere(device, list(models), of_namespace))
         request = PodRequest(
             task=task,
             spec=spec,

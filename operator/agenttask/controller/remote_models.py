@@ -1,6 +1,9 @@
-"""Device classes of kind `remote`: a task's local models are there what their `remoteModel` says, under the names that the steps know."""
+"""Device classes of kind `remote`: a task's local models are there what their `remoteModel` says, under the names that the steps know.
 
-from collections.abc import Mapping
+Limits, shares and breakers are those of the AgentModel that is really called: `elsewhere` tells which.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -19,13 +22,27 @@ def models_on(one: DeviceClass | None, models: Mapping[str, AgentModelSpec], see
     return {name: _on(one, model, seen) for name, model in models.items()}
 
 
+def elsewhere(one: DeviceClass | None, names: Sequence[str], seen: Mapping[str, SeenModel]) -> dict[str, str]:
+    """Of the names that a task's pod has on this class, those that are another AgentModel there, each with that one."""
+    return remote_names(names, seen) if one is not None and one.kind == REMOTE else {}
+
+
+def remote_names(names: Sequence[str], seen: Mapping[str, SeenModel]) -> dict[str, str]:
+    """Of these names, those that are another AgentModel on classes of kind `remote`, each with that one."""
+    found = ((name, _remote(model.spec, seen)) for name in names if (model := seen.get(name)) is not None and model.spec is not None)
+    return {name: remote for name, remote in found if remote is not None}
+
+
 def _on(one: DeviceClass | None, model: AgentModelSpec, seen: Mapping[str, SeenModel]) -> AgentModelSpec:
-    if one is None or one.kind != REMOTE or model.client != LOCAL_CLIENT or model.local is None:
-        return model
-    remote = seen.get(model.local.remote_model or "")
-    if remote is None or remote.spec is None:
-        return model
-    return msgspec.structs.replace(remote.spec, fallback=model.fallback)
+    remote = seen.get(_remote(model, seen) or "") if one is not None and one.kind == REMOTE else None
+    return model if remote is None or remote.spec is None else msgspec.structs.replace(remote.spec, fallback=model.fallback)
+
+
+def _remote(model: AgentModelSpec, seen: Mapping[str, SeenModel]) -> str | None:
+    """The name of the AgentModel that a local one is elsewhere, if it is there and can be read."""
+    name = model.local.remote_model if model.client == LOCAL_CLIENT and model.local is not None else None
+    found = seen.get(name) if name is not None else None
+    return name if found is not None and found.spec is not None else None
 
 
 def not_on(one: DeviceClass, spec: AgentTaskSpec, models: Mapping[str, AgentModelSpec], seen: Mapping[str, SeenModel]) -> str | None:

@@ -6,6 +6,8 @@ The verdict of validation is remembered: it depends on nothing that changes.
 import math
 from typing import Final
 
+from msgspec import structs
+
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.reasons import ConditionType
 from agenttask.api.task import AgentTaskSpec
@@ -18,7 +20,7 @@ from agenttask.controller.next_class import next_class
 from agenttask.controller.pod_cache import EXPECTED_SECONDS, Living
 from agenttask.controller.pod_name import pod_name
 from agenttask.controller.quota_gate import pod_wish
-from agenttask.controller.remote_models import models_on
+from agenttask.controller.remote_models import REMOTE, models_on, remote_names
 from agenttask.controller.world import World
 from agenttask.domain import attempts, deadlines, fallback, moment
 from agenttask.domain.conditions import holds
@@ -74,7 +76,8 @@ class Turns:
         """Where the task would go now, were its pod's class given up."""
         if task.spec is None or not self._installation.feature_gates.device_fallback or not fallback.asks_for_another(pod):
             return None
-        world, full = self._world, self._dispatcher.taken_classes(self._wish(task, task.spec))
+        world, class_ = self._world, pod.device.class_ if pod.device is not None else ""
+        full = self._dispatcher.taken_classes(self._wish(task, task.spec), class_)
         return next_class(task, pod, gate=self._gate, models=world.models.of(task.namespace), inventory=world.inventory, full=full)
 
     def models_on(self, spec: AgentTaskSpec, namespace: str, class_: str) -> dict[str, AgentModelSpec]:
@@ -142,8 +145,15 @@ class Turns:
     def _wish(self, task: SeenTask, spec: AgentTaskSpec) -> Wish:
         tried = task.status.device.tried if task.status.device is not None else ()
         given_up = {one.class_: f"attempt {one.attempt} gave it up: {one.verdict}" for one in tried}
-        device = self._gate.wish(spec, self._world.models.of(task.namespace), given_up)
-        return Wish(namespace=task.namespace, queue=spec.queue, device=device, models=models_named(spec), pod=pod_wish(spec))
+        models = self._world.models.of(task.namespace)
+        device, named = self._gate.wish(spec, models, given_up), models_named(spec)
+        wish = Wish(namespace=task.namespace, queue=spec.queue, device=device, models=named, pod=pod_wish(spec))
+        wished = [self._installation.device_class(name) for name in spec.device.classes or self._installation.default_device_classes]
+        remote = [one is not None and one.kind == REMOTE for one in wished]
+        if not any(remote):
+            return wish
+        wish = structs.replace(wish, elsewhere=tuple(remote_names(named, models).items()))
+        return structs.replace(wish, models=wish.remote_models, elsewhere=()) if all(remote) else wish
 
 
 def _wish_of(living: Living) -> Wish:

@@ -27,14 +27,23 @@ Place = tuple[float, float, str]
 class Wish(Struct, frozen=True, kw_only=True):
     """What a task needs for its turn.
 
-    `device` is whatever tells placements apart, `pod` whatever quotas count of its pod (None: any), `models` are names of AgentModels.
+    `device` is whatever tells placements apart, `pod` whatever quotas count of its pod (None: any). `models` are names of
+    AgentModels, `elsewhere` those of them that are another AgentModel on device classes of kind `remote`, each with that one;
+    empty where the task goes to no such class.
     """
 
     namespace: str
     queue: str
     device: Hashable = None
     models: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[str, str], ...] = ()
     pod: Hashable = None
+
+    @property
+    def remote_models(self) -> tuple[str, ...]:
+        """The AgentModels that it calls on a class of kind `remote`."""
+        other = dict(self.elsewhere)
+        return tuple(dict.fromkeys(other.get(name, name) for name in self.models))
 
 
 class _Entry(Struct, frozen=True):

@@ -79,6 +79,13 @@ def obstacle(
     return _full_model(wish, held, models, health)
 
 
+def model_obstacle(
+    wish: Wish, held: Holdings, *, models: Callable[[str], AgentModelSpec | None], health: ModelHealth, now: float
+) -> Waits | None:
+    """Why a task that has its turn could not call its models; the arguments are those of `obstacle`."""
+    return _breaker(wish, models, health, now) or _full_model(wish, held, models, health)
+
+
 def taken_classes(wish: Wish, held: Holdings, queues: Mapping[str, SeenQueue]) -> dict[str, str]:
     """The device classes of which the queue has all that it may, each with the sentence for the task."""
     seen = queue_of(wish.queue, queues)

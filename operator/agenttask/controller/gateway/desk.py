@@ -19,9 +19,9 @@ from agenttask.controller.gateway.live import LiveReports
 from agenttask.controller.gateway.rate import Rate
 from agenttask.controller.gateway.records import Records
 from agenttask.controller.gateway.refusals import Busy, Fenced, Unauthorized, Unavailable
-from agenttask.controller.gateway.sharing import Sharing
+from agenttask.controller.gateway.sharing import Holders, Sharing
 from agenttask.controller.gateway.tokens import BadToken, Tokens
-from agenttask.controller.handover import Entry
+from agenttask.controller.handover import HERE, Entry
 from agenttask.controller.pod_name import pod_name
 from agenttask.domain.observation import SeenPod, SeenTask, StoredOutput
 
@@ -56,6 +56,10 @@ class View(Protocol):
         """The AgentModels that its pod uses, fallbacks among them, as the pod's device class has them."""
         ...
 
+    def elsewhere(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, str]:
+        """Those of them that are another AgentModel on the pod's device class, each with that one."""
+        ...
+
 
 class Identity(Protocol):
     """What the mounted Secret says by now."""
@@ -82,11 +86,13 @@ class Desk:
         wake: Callable[[str], None],
         identity: Identity,
         url: str,
+        holders: Holders = lambda _, __: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`holders` are the tasks that have a turn and call a model, by namespace and AgentModel."""
         self._view, self._records, self._identity, self._url, self._clock = view, records, identity, url, clock
         self._live = LiveReports(wake)
-        self._sharing = Sharing(clock)
+        self._sharing = Sharing(clock, holders)
         self._rate = Rate(clock)
         self.health = ModelHealth(clock)
 
@@ -133,23 +139,31 @@ class Desk:
     def report(self, claims: TokenClaims, told: LiveReport) -> ReportAnswer:
         """How far the attempt is; what it may ask of its models from now on."""
         task = self._still(claims)
-        used = self._view.models(task, self._pod(claims))
+        pod = self._pod(claims)
+        used, elsewhere = self._view.models(task, pod), self._view.elsewhere(task, pod)
         self._live.take(claims, told)
         for report in told.models:
             if report.name in used:
-                self.health.take(claims.namespace, claims.uid, report)
+                self.health.take(claims.namespace, claims.uid, report, elsewhere.get(report.name, report.name))
         following = min(LONGEST_REPORT_SECONDS, max(REPORT_SECONDS, len(self._live) / REPORTS_PER_SECOND))
-        shares = self._sharing.renew(claims.namespace, claims.uid, used.items(), next_report=following)
+        shares = self._sharing.renew(claims.namespace, claims.uid, used, elsewhere, next_report=following)
         return ReportAnswer(limits=shares, next_report_seconds=following)
 
-    def enter(self, task: SeenTask, spec: AgentTaskSpec, attempt: int, models: Mapping[str, AgentModelSpec]) -> Entry:
+    def enter(
+        self,
+        task: SeenTask,
+        spec: AgentTaskSpec,
+        attempt: int,
+        models: Mapping[str, AgentModelSpec],
+        elsewhere: Mapping[str, str] = HERE,
+    ) -> Entry:
         """A pod is about to be made."""
         lives = spec.pending_deadline_seconds + spec.active_deadline_seconds + POD_GRACE_SECONDS + _CLOCKS_APART
         claims = TokenClaims(
             namespace=task.namespace, task=task.metadata.name, uid=task.uid, attempt=attempt, expires=int(self._clock()) + lives
         )
         return Entry(
-            models=self._sharing.first(task.namespace, task.uid, models),
+            models=self._sharing.first(task.namespace, task.uid, models, elsewhere),
             gateway=GatewayDocument(url=self._url, ca=self._identity.ca),
             variables={ENV_GATEWAY_TOKEN: self._identity.tokens.issue(claims)},
         )

@@ -46,19 +46,20 @@ class _Seen(Struct, frozen=True, kw_only=True):
 
 
 class ModelHealth:
-    """The views of all attempts, by namespace and model."""
+    """The views of all attempts, by namespace and AgentModel, each by its task and the name that its steps have for the model."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._models: dict[tuple[str, str], OrderedDict[str, _Seen]] = {}
+        self._models: dict[tuple[str, str], OrderedDict[tuple[str, str], _Seen]] = {}
 
-    def take(self, namespace: str, uid: str, report: ModelReport) -> None:
-        """An attempt of this task told this of a model."""
+    def take(self, namespace: str, uid: str, report: ModelReport, model: str | None = None) -> None:
+        """An attempt of this task told this of a model that its steps know by a name, which may be another AgentModel there."""
         now = self._clock()
-        views = self._models.setdefault((namespace, report.name), OrderedDict())
-        before = views.get(uid)
+        views = self._models.setdefault((namespace, model or report.name), OrderedDict())
+        member = (uid, report.name)
+        before = views.get(member)
         first = before is None or report.call_seconds < before.seconds  # a later attempt counts anew
-        views[uid] = _Seen(
+        views[member] = _Seen(
             at=now,
             began=now if before is None or first else before.began,
             seconds_before=report.call_seconds if before is None or first else before.seconds_before,
@@ -67,7 +68,7 @@ class ModelHealth:
             calls=report.calls,
             open_until=now + min(report.breaker_open_seconds, LONGEST_OPEN_SECONDS) if report.breaker_open_seconds > 0 else 0.0,
         )
-        views.move_to_end(uid)
+        views.move_to_end(member)
         while len(views) > REMEMBERED_ATTEMPTS or next(iter(views.values())).at < now - REMEMBERED_SECONDS:
             views.popitem(last=False)
 

@@ -20,19 +20,21 @@ from agenttask.controller.gateway.listener import REFRESH_SECONDS, Doors, listen
 from agenttask.controller.gateway.records import Records, Writer
 from agenttask.controller.gateway.refusals import Unavailable
 from agenttask.controller.gateway.server import Gateway
+from agenttask.controller.gateway.sharing import Holders
 from agenttask.controller.installation import Installation
 from agenttask.controller.kube_errors import KubeError, NotFound
 from agenttask.controller.kube_paths import task_path
-from agenttask.controller.remote_models import models_on
+from agenttask.controller.remote_models import elsewhere, models_on
 from agenttask.controller.settings import GatewaySettings
 from agenttask.controller.world import World
+from agenttask.domain.device import DeviceClass
 from agenttask.domain.observation import SeenPod, SeenTask
 
 logger: Final = logging.getLogger(__name__)
 
 
 class GatewayService:
-    """Made once, run until cancelled; `leading` tells whether this replica writes.
+    """Made once, run until cancelled; `leading` tells whether this replica writes, `holders` who has a turn with a model.
 
     Raises:
         BadIdentity: the folder of the Secret has not what is needed.
@@ -47,12 +49,13 @@ class GatewayService:
         installation: Installation,
         wake: Callable[[str], None],
         leading: Callable[[], bool],
+        holders: Holders,
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._settings, self._leading, self._refresh_seconds = settings, leading, refresh_seconds
         self._identity = SecretIdentity(Path(settings.certificate_dir))
         caches = _Caches(world, writer, installation)
-        self.desk = Desk(view=caches, records=Records(writer), wake=wake, identity=self._identity, url=settings.url)
+        self.desk = Desk(view=caches, records=Records(writer), wake=wake, identity=self._identity, url=settings.url, holders=holders)
         self.port = asyncio.get_running_loop().create_future()
         """Known once it listens."""
 
@@ -116,5 +119,14 @@ class _Caches:
         if task.spec is None:
             return {}
         seen = self._world.models.of(task.namespace)
-        class_ = pod.device.class_ if pod is not None and pod.device is not None else ""
-        return models_on(self._installation.device_class(class_), models_used(task.spec, seen), seen)
+        return models_on(self._class(pod), models_used(task.spec, seen), seen)
+
+    def elsewhere(self, task: SeenTask, pod: SeenPod | None) -> Mapping[str, str]:
+        """Those of them that are another AgentModel on the pod's device class, each with that one."""
+        if task.spec is None:
+            return {}
+        seen = self._world.models.of(task.namespace)
+        return elsewhere(self._class(pod), list(models_used(task.spec, seen)), seen)
+
+    def _class(self, pod: SeenPod | None) -> DeviceClass | None:
+        return self._installation.device_class(pod.device.class_) if pod is not None and pod.device is not None else None
