@@ -88,6 +88,29 @@ def storing(store: S3Server, cluster_environment: dict[str, str], images: Mappin
         uninstall(namespace)
 
 
+@pytest.fixture(scope="module")
+def without_gateway(store: S3Server, cluster_environment: dict[str, str], images: Mapping[str, str]) -> Iterator[Namespace]:
+    """An installation with the store alone: the gateway is switched off by its gate."""
+    namespace = Namespace(name=f"outputs-{secrets.token_hex(3)}", environment=cluster_environment)
+    options = {"endpoint": store.endpoint, "region": REGION, "allow_http": True}
+    try:
+        structures = {"outputStore": {"url": STORE, "secretName": SECRET, "options": options}, "featureGates.Gateway": False}
+        install(namespace, images, structures=structures)
+        namespace.apply(keys())
+        yield namespace
+    finally:
+        uninstall(namespace)
+
+
+def test_where_the_gateway_is_switched_off_everything_that_the_report_cannot_hold_goes_to_the_store(
+    without_gateway: Namespace, store: S3Server
+) -> None:
+    without_gateway.apply(task("five", step("one", "yes one | head -c 5000"), output="{{ steps.one.text }}"))
+    status = without_gateway.ended("five")
+    assert (status["phase"], status["outputRef"]["kind"], status["outputRef"]["size"]) == ("Succeeded", "ObjectStore", 5000), status
+    assert store.objects(BUCKET)[f"{PREFIX}/{status['outputRef']['key']}"].decode() == lines("one", 5000)
+
+
 def test_a_large_output_lies_in_the_store_and_is_read_as_the_page_says(storing: Namespace, store: S3Server) -> None:
     storing.apply(keys(), two_mib("large"))
     status = storing.ended("large")

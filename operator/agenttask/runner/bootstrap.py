@@ -35,9 +35,7 @@ from agenttask.runner.gpu_memory import nvidia_probe
 from agenttask.runner.library_log import library_log
 from agenttask.runner.log import Log
 from agenttask.runner.log_queue import QueuedStream
-from agenttask.runner.objects import StoreObjects
 from agenttask.runner.observer import Observer, Observers
-from agenttask.runner.output_store import Objects
 from agenttask.runner.places import places
 from agenttask.runner.resources import ResourceMonitor, ResourceObserver
 from agenttask.runner.run import Station, TaskRun
@@ -49,6 +47,7 @@ from agenttask.telemetry.setup import configure
 
 if TYPE_CHECKING:
     from agenttask.runner.gateway.link import GatewayAccess
+    from agenttask.runner.output_store import Objects
     from agenttask.runner.tracing import Tracing
     from agenttask.telemetry.pipeline import Telemetry
 
@@ -211,8 +210,12 @@ def _gateway(document: TaskDocument, credentials: Credentials, settings: RunnerS
         return None
 
 
-def _objects(document: TaskDocument, credentials: Credentials) -> Objects | None:
-    return None if document.output_store is None else StoreObjects(document.output_store, credentials.store)
+def _objects(document: TaskDocument, credentials: Credentials) -> "Objects | None":
+    if document.output_store is None:
+        return None
+    from agenttask.runner.objects import StoreObjects
+
+    return StoreObjects(document.output_store, credentials.store)
 
 
 def _tracing(telemetry: "Telemetry", environ: Mapping[str, str]) -> "Tracing":

@@ -29,8 +29,6 @@ from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.ending import Ending
 from agenttask.runner.lending import Lender
 from agenttask.runner.locks import PathLocks
-from agenttask.runner.output_handover import hand_over
-from agenttask.runner.output_store import OutputStore
 from agenttask.runner.record import Record
 from agenttask.runner.run_models import run_models
 from agenttask.runner.schedule import run_in_order
@@ -45,6 +43,7 @@ from agenttask.runner.telling import Telling
 
 if TYPE_CHECKING:
     from agenttask.runner.gateway.link import GatewayLink
+    from agenttask.runner.output_store import OutputStore
 
 _DRAIN_SECONDS = 5.0
 
@@ -68,8 +67,7 @@ class TaskRun:
         self._session = SharedSession(station.http_traces, settings=station.settings.http)
         self._models = run_models(document, station, self._session, close_with=self._close_with)
         self._gateway = self._open_gateway()
-        place, objects = document.output_store, station.objects
-        self._store = OutputStore(document, place, objects) if place is not None and objects is not None else None
+        self._store = self._open_store()
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,6 +169,8 @@ class TaskRun:
         try:
             self._station.channel.write(report)
         except OutputTooLarge as too_large:
+            from agenttask.runner.output_handover import hand_over  # few tasks need it
+
             assert output is not None
             assert self._keeper is not None
             self._handing_over = True
@@ -272,6 +272,14 @@ class TaskRun:
         )
         self._close_with("gateway", link.aclose)
         return link
+
+    def _open_store(self) -> "OutputStore | None":
+        place, objects = self._document.output_store, self._station.objects
+        if place is None or objects is None:
+            return None
+        from agenttask.runner.output_store import OutputStore
+
+        return OutputStore(self._document, place, objects)
 
     def _close_with(self, what: str, close: Callable[[], Awaitable[None]]) -> None:
         """Close it when the run ends; the verdict stands whatever closing brings."""

@@ -16,7 +16,6 @@ from agenttask.runner.checkpoint_store import CheckpointStore
 from agenttask.runner.engines import Engines
 from agenttask.runner.llm.endpoints import Endpoints
 from agenttask.runner.observer import Observer
-from agenttask.runner.output_store import Objects
 from agenttask.runner.places import Places
 from agenttask.runner.settings import RunnerSettings
 from agenttask.runner.slots import Slots
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from agenttask.runner.gateway.link import GatewayAccess
+    from agenttask.runner.output_store import Objects
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -56,7 +56,7 @@ class Station(Struct, frozen=True, kw_only=True):
     """Where an earlier attempt has left what it finished, and this one leaves it; None: nowhere."""
     gateway: "GatewayAccess | None" = None
     """Where checkpoints, large outputs and live reports go in a cluster; a checkpoint only without one of `checkpoint`."""
-    objects: Objects | None = None
+    objects: "Objects | None" = None
     """The object store that a task document names, where it may be used."""
     version: str = "unknown"
     """Of the runner, for the checkpoint."""
