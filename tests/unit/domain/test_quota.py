@@ -97,6 +97,21 @@ def test_after_a_while_one_is_tried_and_while_that_is_taken_ever_more_at_once() 
     assert N not in here
 
 
+def test_the_first_refusal_ends_the_tries() -> None:
+    here = quotas()
+    here.refused(N, "a", asked(), refusal(), NOW)
+    here.grant(N, "a", asked())
+    here.made(N, "a", NOW + 10)
+    for uid in "bc":
+        assert here.obstacle(N, asked(), NOW + 10) is None
+        here.grant(N, uid, asked())
+    here.refused(N, "b", asked(), refusal(), NOW + 10)
+    here.refused(N, "c", asked(), refusal(), NOW + 10)
+
+    assert here.obstacle(N, asked(), NOW + 19.9) == "full"
+    assert here.due(NOW + 20) == [N]
+
+
 def test_refusals_in_a_row_are_ever_rarer_and_those_that_were_under_way_count_once() -> None:
     here = quotas()
     for uid in "abc":
