@@ -1,13 +1,23 @@
 """The gateway on a real cluster: large outputs, progress while a pod runs, and a next attempt that goes on."""
 
+import base64
 import json
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Namespace
+from agenttask.api.checkpoint import decode
+from tests.e2e.cluster import Namespace, node_folder
 
 pytestmark = pytest.mark.cluster
+WORKSPACES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "kept": ({"keepFiles": ["*.txt"]}, {}, 1),
+    "again": ({}, {}, 2),
+    "claimed": ({}, {"workspace": {"persistentVolumeClaim": {"claimName": "kept-work"}}}, 1),
+}
+"""By task: what step two says, what the task says, and which attempt's file step four reads."""
 
 
 def step(name: str, command: str, **fields: Any) -> dict[str, Any]:
@@ -60,3 +70,81 @@ def test_steps_show_while_the_pod_runs_and_a_pod_that_is_lost_costs_no_finished_
     assert (status["phase"], status["attempt"], status["infrastructureRestarts"]) == ("Succeeded", 2, 1), status
     assert status["output"].split() == ["attempt", "1", "thought"]
     assert "steps taken over: 1" in release.kubectl("logs", status["podName"])
+
+
+@pytest.fixture
+def claim(release: Namespace, images: Mapping[str, str]) -> Iterator[None]:
+    """A folder of the node that pods may write to; a storage driver would heed the pod's fsGroup."""
+    name = f"{release.name}-kept-work"
+    mount = [{"name": "x", "mountPath": "/x"}]
+    opens = {"name": "open", "image": images["runner"], "command": ["chmod", "0777", "/x"], "volumeMounts": mount}
+    opener = {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsUser": 0},
+        "containers": [opens],
+        "volumes": [{"name": "x", "hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"}}],
+    }
+    release.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "opens-folder"}, "spec": opener})
+    release.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/opens-folder", "--timeout=60s")
+    release.apply(*node_folder(name, claim="kept-work", mode="ReadWriteOnce"))
+    yield
+    release.kubectl("delete", "agenttasks", *WORKSPACES, "--ignore-not-found")
+    release.kubectl("delete", "persistentvolumeclaim", "kept-work", "--wait=false", "--ignore-not-found")
+    release.kubectl("delete", "persistentvolume", name, "--wait=false", "--ignore-not-found")
+
+
+def kept_steps(release: Namespace, name: str) -> list[str]:
+    """The steps in the task's stored checkpoint."""
+    found = [each["checkpoint"] for each in records(release, name) if each.get("checkpoint")]
+    return [one.name for one in decode(base64.b64decode(found[0])).steps] if found else []
+
+
+def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(release: Namespace, claim: None) -> None:
+    """On an emptyDir step two runs again, unless it keeps its files; on a claim they are still there. Step one never does."""
+    for name, (second, spec, _) in WORKSPACES.items():
+        steps = (
+            {"name": "one", "chat": {"model": "echo", "prompt": "attempt {{ attempt }}"}},
+            step("two", "echo made by attempt {{ attempt }} > made.txt", **second),
+            step("three", "test {{ attempt }} = 2 || sleep 600"),
+            step("four", "cat made.txt"),
+        )
+        release.apply(task(name, *steps, output="{{ steps.one.text }}; {{ steps.four.text }}", **spec))
+    end = time.monotonic() + 120
+    while missing := [name for name in WORKSPACES if kept_steps(release, name) != ["one", "two"]]:
+        assert time.monotonic() < end, missing
+        time.sleep(0.5)
+    pods = [release.tasks()[name]["status"]["podName"] for name in WORKSPACES]
+
+    release.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")
+    found = release.all_ended(WORKSPACES, seconds=180)
+
+    assert {name: (one["phase"], one["attempt"], one["infrastructureRestarts"]) for name, one in found.items()} == dict.fromkeys(
+        WORKSPACES, ("Succeeded", 2, 1)
+    ), found
+    assert {name: one["output"] for name, one in found.items()} == {
+        name: f"attempt 1; made by attempt {made}\n" for name, (*_, made) in WORKSPACES.items()
+    }
+
+
+def test_a_quota_of_records_costs_a_task_its_checkpoint_and_an_output_that_needs_one(release: Namespace) -> None:
+    """The quota's words are in the log of the task that goes on, and in the status of the one that cannot."""
+    taken = len(json.loads(release.kubectl("get", "atr", "-o", "json"))["items"])
+    hard = {"count/agenttaskrecords.agenttask.dev": str(taken)}
+    release.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "records"}, "spec": {"hard": hard}})
+    release.kubectl("wait", "--for=jsonpath={.status.hard}", "resourcequota/records", "--timeout=60s")
+    try:
+        once = {"limit": 0, "maxInfrastructureRestarts": 0}
+        release.apply(
+            task("goes-on", step("one", "sleep 3"), step("two", "sleep 20; echo done"), output="{{ steps.two.text }}"),
+            task("needs-one", step("say", "head -c 50000 /dev/zero | tr '\\0' x"), output="{{ steps.say.text }}", retry=once),
+        )
+        found = release.all_ended(["goes-on", "needs-one"], seconds=180)
+        log = release.kubectl("logs", found["goes-on"]["podName"])
+    finally:
+        release.kubectl("delete", "resourcequota", "records")
+
+    assert (found["goes-on"]["phase"], found["goes-on"]["output"]) == ("Succeeded", "done\n"), found
+    assert "exceeded quota: records" in log
+    assert found["needs-one"]["phase"] == "Failed", found
+    assert "exceeded quota: records" in found["needs-one"]["message"], found
+    assert records(release, "goes-on") == records(release, "needs-one") == []

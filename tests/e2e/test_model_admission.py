@@ -1,0 +1,58 @@
+"""Admission that knows the provider, on a real cluster: a model's limits and a breaker that is open in a running pod hold tasks back."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.cluster import Namespace
+from tests.e2e.conftest import model
+from tests.e2e.test_tasks import task
+
+pytestmark = pytest.mark.cluster
+OPEN_SECONDS = 40
+
+
+def ask(name: str, asked: str, *before: dict[str, Any], after: tuple[dict[str, Any], ...] = (), **fields: Any) -> dict[str, Any]:
+    """A task that asks one model once, between other steps."""
+    chat = {"name": "ask", "chat": {"model": asked, "prompt": "hello"}, **fields}
+    return task(name, {"steps": [*before, chat, *after], "pod": {"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}}})
+
+
+def sleep(seconds: int) -> dict[str, Any]:
+    return {"name": "sleep", "exec": {"command": ["sleep", str(seconds)]}}
+
+
+def test_no_more_tasks_run_against_a_model_than_its_limits_serve(release: Namespace) -> None:
+    release.apply(model("narrow", {"client": "scripted", "model": "echo", "limits": {"concurrentCalls": 1}}))
+    release.apply(ask("narrow-first", "narrow", sleep(15)))
+    release.until("narrow-first", lambda status: status.get("phase") == "Running", seconds=90)
+    release.apply(ask("narrow-next", "narrow"), ask("unbound", "echo"))
+
+    waits = release.until("narrow-next", lambda status: status.get("reason") == "ModelFull", seconds=30)
+    found = release.all_ended(["narrow-first", "narrow-next", "unbound"], seconds=180)
+
+    assert (waits["phase"], waits["message"]) == (
+        "Queued",
+        "AgentModel 'narrow': 1 tasks use it, of at most 1: limits.concurrentCalls is 1",
+    )
+    assert {name: (one["phase"], one["attempt"]) for name, one in found.items()} == dict.fromkeys(found, ("Succeeded", 1))
+    assert found["narrow-first"]["completionTime"] <= found["narrow-next"]["startTime"]
+    assert found["unbound"]["startTime"] < found["narrow-first"]["completionTime"]
+
+
+def test_a_breaker_that_is_open_in_a_running_pod_holds_the_next_task_until_it_closes(release: Namespace) -> None:
+    breaker = {"failurePercent": 1, "minimumCalls": 1, "openSeconds": OPEN_SECONDS}
+    broken = {"client": "openai", "endpoint": "http://llm:8080/500/v1", "model": "broken", "retry": {"limit": 0}}
+    release.apply(model("broken-lately", {**broken, "circuitBreaker": breaker}))
+    release.apply(ask("trips", "broken-lately", after=(sleep(25),), continueOnError=True))
+    release.until("trips", lambda status: [one["phase"] for one in status.get("steps", [])] == ["Failed", "Running"], seconds=90)
+    release.apply(ask("held-back", "broken-lately"))
+
+    waits = release.until("held-back", lambda status: status.get("reason") == "ModelBreakerOpen", seconds=30)
+    pods = release.pods("agenttask.dev/task-name=held-back")
+    trips, held = release.ended("trips"), release.ended("held-back", seconds=180)
+
+    assert waits["message"].startswith("AgentModel 'broken-lately': runners say that its circuit breaker is open, for ")
+    assert pods == []
+    assert trips["phase"] == "Succeeded", trips
+    assert (held["phase"], held["reason"]) == ("Failed", "ModelUnavailable"), held
