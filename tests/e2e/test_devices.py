@@ -15,6 +15,7 @@ NPU = "example.com/npu"
 CLASSES = [
     {"name": "npu", "kind": "cpu", "resources": {NPU: 1}},
     {"name": "labelled", "kind": "cpu", "nodeSelector": {"example.com/never-set": "yes"}, "cost": "0.5"},
+    {"name": "no-gpu", "kind": "cuda", "resources": {NPU: 1}},
     {"name": "claimed", "kind": "cuda", "resourceClaimTemplate": "no-such-template"},
     {"name": "cpu", "kind": "cpu", "cost": 1},
     {"name": "remote", "kind": "remote"},
@@ -107,6 +108,30 @@ def test_a_device_that_the_node_has_is_used_and_one_that_others_hold_is_given_up
 
     assert (status["phase"], status["device"]["class"], given_up(status)) == ("Succeeded", "cpu", [("npu", 1)]), status
     assert f"Insufficient {NPU}" in status["device"]["tried"][0]["verdict"]
+
+
+def test_a_device_that_fails_in_the_pod_is_given_up_for_the_next_class(devices: Namespace, one_npu: str) -> None:
+    """The node says that it has one; in the pod there is none, and the runner's report says so before the model is loaded."""
+    weights = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
+    ask = {
+        "steps": [{"name": "ask", "chat": {"model": "weights", "prompt": "What is the capital of France?", "maxTokens": 12}}],
+        "device": {"classes": ["no-gpu", "cpu"]},
+        "pod": {"resources": {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}}},
+    }
+    devices.apply(
+        {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentModel", "metadata": {"name": "weights"}, "spec": weights},
+        {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "fails-over"}, "spec": ask},
+    )
+
+    status = devices.ended("fails-over", seconds=300)
+
+    assert (status["phase"], status["attempt"], status["device"]["class"]) == ("Succeeded", 2, "cpu"), status
+    assert given_up(status) == [("no-gpu", 1)]
+    assert "CUDA" in status["device"]["tried"][0]["verdict"]
+    assert not {"failures", "infrastructureRestarts"} & status.keys()
+    assert "Paris" in status["output"]
+    first = next(pod for pod in devices.pods("agenttask.dev/task-name=fails-over") if pod["metadata"]["name"].endswith("-1"))
+    assert first["spec"]["nodeName"] == one_npu
 
 
 def test_cheapest_goes_by_cost_and_a_local_model_is_elsewhere_on_remote(devices: Namespace) -> None:
