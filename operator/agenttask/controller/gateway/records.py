@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
@@ -24,7 +25,7 @@ from agenttask.api.task import OutputRef
 from agenttask.controller.gateway import record_body
 from agenttask.controller.gateway.record_body import Size
 from agenttask.controller.gateway.refusals import Fenced, NotStored, TooLarge, Unavailable
-from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound, TooManyRequests
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, TooManyRequests
 from agenttask.controller.kube_paths import record_path, records_path
 from agenttask.domain.observation import SeenTask, StoredOutput
 
@@ -33,6 +34,9 @@ _LOOKS: Final = 3
 """Somebody else writes the record while a request is under way: hardly ever, and then once."""
 _TRY_AGAIN: Final = 1.0
 _FOR_A_PERSON: Final = 60.0
+_QUOTA_SECONDS: Final = 5.0
+"""A quota of records that is used up is asked so often, whoever has something to store in its namespace."""
+_QUOTA_REFUSES: Final = "exceeded quota"
 _STORE_REFUSES: Final = "request is too large"
 """etcd's words, in an answer with status 500."""
 _decode: Final = msgspec.json.Decoder(AgentTaskRecord).decode
@@ -87,8 +91,10 @@ class _Known(Struct, frozen=True, kw_only=True):
 class Records:
     """The records of the tasks that are not final."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, writer: Writer, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer, self._clock = writer, clock
+        self._full: dict[str, tuple[float, Forbidden]] = {}
+        """Namespaces whose quota takes no further record: until when that is believed, and what was said."""
         self._known: dict[str, _Known] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -193,7 +199,7 @@ class Records:
         """The new version; None when the record is not as we knew it, and then it was looked at."""
         try:
             if known is None:
-                answer = await self._writer.create(records_path(claims.namespace), record_body.new_record(claims, part))
+                answer = await self._create(claims, part)
             else:
                 drop = known.attempt < claims.attempt and bool(known.output.digest)
                 body = record_body.record_patch(claims, known.version, part, drop_output=drop)
@@ -208,6 +214,19 @@ class Records:
             self._known.pop(claims.uid, None)  # somebody deleted it: it is made anew
             return None
         return _decode_head(answer).metadata.resource_version
+
+    async def _create(self, claims: TokenClaims, part: dict[str, str]) -> bytes:
+        until, refusal = self._full.get(claims.namespace, (0.0, None))
+        if refusal is not None and self._clock() < until:
+            raise Unavailable(f"the API server does not take the record: {refusal}", retry_after=_TRY_AGAIN)
+        try:
+            answer = await self._writer.create(records_path(claims.namespace), record_body.new_record(claims, part))
+        except Forbidden as error:
+            if _QUOTA_REFUSES in error.message:
+                self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, error)
+            raise
+        self._full.pop(claims.namespace, None)
+        return answer
 
     async def _look(self, namespace: str, task: str, uid: str) -> AgentTaskRecord | None:
         """Read the record, and remember what it is."""

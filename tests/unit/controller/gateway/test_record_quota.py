@@ -1,0 +1,73 @@
+"""A namespace whose quota takes no further record: said in the quota's words, and not asked of the API server by every attempt."""
+
+from typing import Any
+
+import pytest
+from tests.fakes.apiserver_store import Store
+from tests.fakes.store_writer import StoreWriter
+
+from agenttask.api.gateway import TokenClaims
+from agenttask.controller.gateway.records import Records
+from agenttask.controller.gateway.refusals import Unavailable
+from agenttask.controller.kube_errors import Forbidden
+
+REFUSAL = 'agenttaskrecords.agenttask.dev "a" is forbidden: exceeded quota: records, requested: count/agenttaskrecords.agenttask.dev=1'
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Place:
+    """Records over a store; `writer.fail` are errors to raise, `writer.calls` what was asked."""
+
+    def __init__(self) -> None:
+        self.clock, self.writer = Clock(), StoreWriter(Store())
+        self.records = Records(self.writer, self.clock)
+
+    async def put(self, uid: str, namespace: str = "agents", body: bytes = b"x") -> None:
+        claims = TokenClaims(namespace=namespace, task=uid, uid=uid, attempt=1, expires=0)
+        await self.records.put_checkpoint(claims, body)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def full() -> list[Any]:
+    return [Forbidden(403, "Forbidden", REFUSAL)]
+
+
+async def test_a_quota_that_is_used_up_is_asked_once_in_some_seconds_whoever_stores(place: Place) -> None:
+    place.writer.fail = full()
+    for uid in "abc":
+        with pytest.raises(Unavailable, match="exceeded quota: records"):
+            await place.put(uid)
+    assert place.writer.calls == ["POST"]
+    place.clock.now += 5
+    for uid in "abc":
+        await place.put(uid)
+    assert place.writer.calls == ["POST"] * 4
+
+
+async def test_records_that_are_there_and_other_namespaces_are_written_on(place: Place) -> None:
+    await place.put("there")
+    place.writer.fail = full()
+    with pytest.raises(Unavailable):
+        await place.put("a")
+    await place.put("there", body=b"y")
+    await place.put("b", namespace="other")
+    assert place.writer.calls == ["POST", "POST", "PATCH", "POST"]
+
+
+async def test_a_right_that_is_missing_is_no_quota(place: Place) -> None:
+    place.writer.fail = [Forbidden(403, "Forbidden", "cannot create resource")]
+    with pytest.raises(Unavailable):
+        await place.put("a")
+    await place.put("a")
+    assert place.writer.calls == ["POST", "POST"]
