@@ -2,11 +2,12 @@
 
 import asyncio
 import datetime as dt
+import time
 
 import pytest
 
 from tests.fakes.kubelet import FakePod, said
-from tests.faults.arena import Open, Script
+from tests.faults.arena import Arena, Open, Script
 from tests.faults.checker import End
 from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.soak import SOAK
@@ -81,6 +82,7 @@ async def test_two_replicas_whose_clocks_are_twenty_minutes_apart(run: Open, fir
         await asyncio.sleep(LEASE + 1)
         assert here.recorder.pods("runs")
         assert [one.key for one in seen_of_second.seen if one.mutating] == [], "a lease is not taken from who renews it"
+        assert abs(await renewed(here) - time.time() - first) < 60, "its clock is as wrong as it should be"
         await here.create("follows", when_told)
         await here.recorder.until(lambda: here.recorder.pods("follows"))
         loop = asyncio.get_running_loop()
@@ -92,5 +94,13 @@ async def test_two_replicas_whose_clocks_are_twenty_minutes_apart(run: Open, fir
         await live(here, "succeed", "fail", suffix="-2")
         ended = ends("succeed", "fail") | ends("succeed", "fail", suffix="-2")
         await here.judge(ended | {"runs": SUCCEEDED, "follows": SUCCEEDED})
+        assert abs(await renewed(here) - time.time() + first) < 60
         assert LEASE - 2.0 < took < LEASE + 12.0
         assert second.exits == []
+
+
+async def renewed(here: Arena) -> float:
+    """When the lease was renewed, as its holder believes."""
+    lease = await here.lease()
+    assert lease is not None
+    return dt.datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()

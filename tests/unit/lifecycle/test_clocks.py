@@ -64,6 +64,25 @@ def test_a_pod_stopped_at_its_deadline_ran_too_long_whatever_its_node_says(off: 
     assert status.reason == Reason.DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize("off", OFF)
+def test_a_pod_that_waited_before_it_was_stopped_at_its_deadline_has_reached_it_too(off: float) -> None:
+    """Its deadline counted from its creation, for want of a better start: what it ran by its own clock is less by what it waited."""
+    one = ended(started=32.0 + off, finished=61.0 + off, exit_code=143, deletion=CREATED + 90)
+    now = CREATED + 62
+    status = plan(task(activeDeadlineSeconds=60), seen(on_our_clock(one, now)), now).status
+    assert status is not None
+    assert (status.reason, status.active_seconds) == (Reason.DEADLINE_EXCEEDED, 61)
+
+
+@pytest.mark.parametrize("off", OFF)
+def test_a_pod_that_was_deleted_before_its_deadline_is_lost_as_on_any_node(off: float) -> None:
+    one = ended(started=32.0 + off, finished=41.0 + off, exit_code=143, deletion=CREATED + 70)
+    now = CREATED + 42
+    status = plan(task(activeDeadlineSeconds=60), seen(on_our_clock(one, now)), now).status
+    assert status is not None
+    assert (status.reason, status.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+
+
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 1e6))
 def test_no_clock_makes_a_time_that_cannot_be(start: float, end: float, now: float) -> None:
     one = on_our_clock(ended(started=start, finished=end), CREATED + now)
