@@ -30,12 +30,14 @@ def models() -> list[dict[str, Any]]:
     breaker = {"failurePercent": 1, "minimumCalls": 1, "openSeconds": 600}
     failing = {"client": "openai", "endpoint": "http://llm:8080/500/v1", "model": "down", "retry": {"limit": 0}}
     secure = {"client": "openai", "endpoint": "https://secure-llm:8443/v1", "model": "secure"}
+    trusted = {**secure, "caBundle": {"configMapKeyRef": {"name": "test-ca", "key": "ca.pem"}}}
     smollm2 = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
     return [
         model("plain", {"client": "scripted", "model": "echo"}),  # the examples have an `echo` of their own
         model("priced", {"client": "openai", "endpoint": "http://llm:8080/ok/v1", "model": "scripted", "prices": prices}),
         model("down", {**failing, "circuitBreaker": breaker, "fallback": ["priced"]}),
-        model("secure", {**secure, "caBundle": {"configMapKeyRef": {"name": "test-ca", "key": "ca.pem"}}}),
+        model("secure", trusted),
+        model("secure-http1", {**trusted, "http2": "Disabled"}),
         model("untrusted", secure),
         model("in-thread", smollm2),
         model("in-process", {**smollm2, "local": {**smollm2["local"], "isolation": "Process"}}),
@@ -65,6 +67,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "steps": [chat(f"ask-{place}", "secure", "hello", needs=[]) for place in range(4)],
         "output": "{{ steps['ask-3'].text }}",
     },
+    "over-http1": {"steps": [chat("ask", "secure-http1", "hello")]},
     "not-trusted": {"steps": [chat("ask", "untrusted", "hello")]},
     **{
         isolation: {
@@ -143,6 +146,14 @@ def test_an_endpoint_with_a_certificate_of_its_own_is_called_over_one_http2_conn
     assert (ended["over-http2"]["phase"], ended["over-http2"]["output"]) == ("Succeeded", "over HTTP/2"), ended["over-http2"]
     calls = sorted(line for line in release.kubectl("logs", "secure-llm").splitlines() if line.startswith("HTTP/2"))
     assert calls == [f"HTTP/2 stream {stream}: POST /v1/chat/completions" for stream in (1, 3, 5, 7)]
+
+
+def test_a_model_that_forbids_http2_is_called_over_http1_by_an_endpoint_that_has_both(
+    ended: dict[str, dict[str, Any]], release: Namespace
+) -> None:
+    assert (ended["over-http1"]["phase"], ended["over-http1"]["output"]) == ("Succeeded", "over HTTP/1.1"), ended["over-http1"]
+    calls = [line for line in release.kubectl("logs", "secure-llm").splitlines() if line.startswith("HTTP/1.1")]
+    assert calls == ["HTTP/1.1: POST /v1/chat/completions"]
 
 
 def test_a_certificate_that_nobody_vouches_for_is_told_as_such(ended: dict[str, dict[str, Any]]) -> None:
