@@ -149,7 +149,14 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         node_lost_seconds=settings.node_lost_seconds,
     )
     classes = [one.name for one in settings.device_classes]
-    keeper = LineKeeper(queues=queues, dispatcher=dispatcher, classes=classes, writer=writer, clock=time.time)
+    keeper = LineKeeper(
+        queues=queues,
+        dispatcher=dispatcher,
+        classes=classes,
+        writer=writer,
+        per_second=settings.waiting_writes_per_second,
+        clock=time.time,
+    )
     view = View(
         world=world,
         pods=pods,

@@ -1,7 +1,8 @@
 """What time alone changes: breakers that close, places in the line, and the status of queues, written when it is another.
 
 A queue's status is compared with what the API server has, so a restart writes nothing that stands there already. `pending`
-and `running` may change a hundred times a second: they are written every few seconds, and not at all while they stay.
+and `running` may change a hundred times a second: they are written every few seconds, and not at all while they stay. Of many
+queues that change, those that were not told for the longest time come first.
 """
 
 import asyncio
@@ -39,13 +40,26 @@ class StatusWriter(Protocol):
 
 
 class LineKeeper:
-    """Runs beside the drivers; `classes` are the names of the device classes there are, `clock` is in Unix seconds."""
+    """Runs beside the drivers; `classes` are the names of the device classes there are, `clock` is in Unix seconds.
+
+    At most `per_second` statuses are written a second, of all queues together.
+    """
 
     def __init__(
-        self, *, queues: Queues, dispatcher: Dispatcher, classes: Collection[str], writer: StatusWriter, clock: Callable[[], float]
+        self,
+        *,
+        queues: Queues,
+        dispatcher: Dispatcher,
+        classes: Collection[str],
+        writer: StatusWriter,
+        per_second: float,
+        clock: Callable[[], float],
     ) -> None:
         self._queues, self._dispatcher, self._classes = queues, dispatcher, classes
         self._writer, self._clock = writer, clock
+        self._at_once = max(1, int(per_second * STATUS_SECONDS))
+        self._told: dict[str, float] = {}
+        """By uid; when a queue's status was written last."""
         self._written: dict[str, AgentQueueStatus] = {}
         """By uid; the watch brings it back later."""
         self._not_before = 0.0
@@ -64,10 +78,13 @@ class LineKeeper:
         self._not_before = now + STATUS_SECONDS
         queues = list(self._queues)
         self._written = {one.metadata.uid: self._written.get(one.metadata.uid, one.status) for one in queues}
-        for one in queues:
-            status = self._status(one, now)
-            if status != self._written[one.metadata.uid] and not await self._put(one, status):
+        self._told = {uid: at for uid, at in self._told.items() if uid in self._written}
+        changed = [(one, status) for one in queues if (status := self._status(one, now)) != self._written[one.metadata.uid]]
+        changed.sort(key=lambda each: self._told.get(each[0].metadata.uid, 0.0))
+        for one, status in changed[: self._at_once]:
+            if not await self._put(one, status):
                 return
+            self._told[one.metadata.uid] = now
 
     def _status(self, queue: QueueObject, now: float) -> AgentQueueStatus:
         running, pending, oldest = self._dispatcher.counts(queue.metadata.namespace, queue.metadata.name)

@@ -102,7 +102,7 @@ class Bench:
         )
         self.writer = Writer()
         self.keeper = LineKeeper(
-            queues=self.queues, dispatcher=self.turns, classes=["cpu", "gpu"], writer=self.writer, clock=lambda: self.now
+            queues=self.queues, dispatcher=self.turns, classes=["cpu", "gpu"], writer=self.writer, per_second=2, clock=lambda: self.now
         )
         if gpus is not None:
             node = {"metadata": {"name": "n1"}, "status": {"allocatable": {GPU: str(gpus)}}}
@@ -397,6 +397,24 @@ async def test_a_status_that_is_refused_is_left_for_a_while(error: Exception, pa
     assert len(bench.writer.written) == 1
 
 
+async def test_of_many_queues_that_change_each_has_its_turn_to_be_told() -> None:
+    """Ten in five seconds, at two a second: whoever waits longest is next, and nobody is told twice before all were once."""
+    bench = Bench()
+    for number in range(25):
+        bench.queue(f"q{number}")
+    rounds = []
+    for round_ in range(5):
+        for number in range(25):
+            bench.ask(f"{round_}-{number}", bench.wish(f"q{number}"))
+        before = len(bench.writer.written)
+        await bench.keeper.write(bench.now)
+        rounds.append([name for name, _ in bench.writer.written[before:]])
+        bench.now += STATUS_SECONDS
+    assert [len(names) for names in rounds] == [10] * 5
+    assert len({*rounds[0], *rounds[1], *rounds[2]}) == 25
+    assert {*rounds[3], *rounds[4]} >= {*rounds[0]} - {*rounds[2]}
+
+
 def test_a_queue_with_a_field_of_a_newer_version_is_there_and_says_so() -> None:
     bench = Bench()
     bench.queue(speed=9)
@@ -491,6 +509,7 @@ def test_a_device_that_a_quota_has_no_more_of_counts_as_taken() -> None:
     assert waits.reason is Reason.WAITING_FOR_DEVICE
     assert waits.message == f"gpu: exceeded quota: few, requested: requests.{GPU}=1, used: requests.{GPU}=4, limited: requests.{GPU}=4"
     assert reason(bench.ask("c", either)) == "cpu"
+    assert bench.turns.closed_classes(either, "cpu").keys() == {"gpu"}
     bench.turns.made("a")
     bench.hold("a", only, "gpu")
     bench.turns.leave("a")
