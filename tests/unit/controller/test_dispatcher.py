@@ -509,7 +509,7 @@ def test_a_device_that_a_quota_has_no_more_of_counts_as_taken() -> None:
     assert waits.reason is Reason.WAITING_FOR_DEVICE
     assert waits.message == f"gpu: exceeded quota: few, requested: requests.{GPU}=1, used: requests.{GPU}=4, limited: requests.{GPU}=4"
     assert reason(bench.ask("c", either)) == "cpu"
-    assert bench.turns.closed_classes(either, "cpu").keys() == {"gpu"}
+    assert bench.turns.taken_classes(either).keys() == {"gpu"}
     bench.turns.made("a")
     bench.hold("a", only, "gpu")
     bench.turns.leave("a")
