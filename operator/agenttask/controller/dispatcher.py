@@ -107,7 +107,8 @@ class Dispatcher:
 
     def hold(self, uid: str, class_: str, wish: Callable[[], Wish]) -> None:
         """The task has a pod that lives on this device class: it has its turn, whether we gave it or a controller before us."""
-        self._given.pop(uid, None)
+        if uid in self._given:  # its POST had no answer, and the pod is there all the same
+            self.made(uid)
         self._until.pop(uid, None)
         held = self._held.get(uid)
         if held is None or held.class_ != class_:

@@ -451,6 +451,21 @@ def test_a_refused_task_keeps_its_place_and_none_of_its_size_is_tried_before_it(
     assert bench.woken == ["first", "second", "third"]
 
 
+def test_a_try_whose_answer_was_lost_and_whose_pod_is_there_has_succeeded() -> None:
+    bench = Bench()
+    bench.queue()
+    for uid in ("a", "b"):
+        bench.ask(uid)
+    bench.turns.refused("a", exceeded())
+    for uid in ("a", "b"):
+        bench.ask(uid)
+    bench.now += AGAIN.initial
+    assert [reason(bench.ask(uid)) for uid in ("a", "b")] == ["cpu", "Unschedulable"]
+    bench.hold("a")
+
+    assert reason(bench.ask("b")) == "cpu"
+
+
 def test_turns_that_were_given_before_a_refusal_are_taken_back() -> None:
     bench = Bench()
     bench.queue()
