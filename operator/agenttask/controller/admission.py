@@ -193,8 +193,8 @@ def _of_task(spec: AgentTaskSpec) -> Iterator[tuple[str, str, str]]:
 
 def remote_models(namespace: str, spec: AgentTaskSpec, models: Mapping[str, SeenModel]) -> tuple[Key, ...]:
     """The models whose change may make a class of kind `remote` usable, or another one there."""
-    named = (model.local.remote_model for model in models_used(spec, models).values() if model.local is not None)
-    return tuple((MODEL, namespace, name) for name in named if name is not None)
+    local = {name: model.local.remote_model for name, model in models_used(spec, models).items() if model.local is not None}
+    return tuple((MODEL, namespace, name) for name in (*local, *local.values()) if name is not None)
 
 
 def _of_models(models: Mapping[str, AgentModelSpec]) -> Iterator[tuple[str, str, str]]:

@@ -57,6 +57,22 @@ async def test_the_limits_of_an_endpoint_hold_for_all_that_call_it(server: FakeA
     assert (first["phase"], found["phase"]) == ("Succeeded", "Succeeded")
 
 
+async def test_a_local_model_that_is_told_where_it_is_elsewhere_lets_its_task_go(server: FakeApiServer) -> None:
+    """And one that names another endpoint by now is counted for that one."""
+    server.put("agentmodels", model("mute", client="local", local={"package": "weights"}))
+    server.put("agentmodels", model("larger"))
+    async with program(server, CLASSES):
+        server.put("agenttasks", asking("first", "large"))
+        server.put("agenttasks", asking("waits", "mute", **FAR))
+        await pods(server, 1)
+        waits = await phase(server, "waits", "Queued")
+        server.patch("agentmodels", "mute", {"spec": {"local": {"remoteModel": "large"}}})
+        await server.until(lambda: status(server, "waits").get("reason") == "ModelFull", 20)
+        server.patch("agentmodels", "mute", {"spec": {"local": {"remoteModel": "larger"}}})
+        await pods(server, 2)
+    assert (waits["reason"], waits["message"]) == ("WaitingForDevice", "far: AgentModel 'mute' is local and names no remoteModel")
+
+
 async def test_where_the_endpoint_is_full_another_class_is_taken_with_the_reason(server: FakeApiServer) -> None:
     async with program(server, CLASSES):
         server.put("agenttasks", asking("first", "large"))
