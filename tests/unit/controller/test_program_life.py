@@ -50,17 +50,20 @@ async def test_a_hundred_tasks_make_a_hundred_pods_and_leave_nothing_behind(serv
 async def test_pods_of_finished_tasks_are_not_kept_in_memory(server: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "PRUNED_ABOVE", 10)
     async with program(server) as before:
-        for number in range(40):
-            server.put("agenttasks", task(f"t{number}"))
-        await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(40)), 30)
-        await server.until(lambda: not list(before._world.pods.owners()))
+        for number in range(0, 40, 4):
+            names = [f"t{number + one}" for one in range(4)]
+            for name in names:
+                server.put("agenttasks", task(name))
+            for name in names:
+                await ended(server, name, seconds=30)
+        await server.until(lambda: not list(before._world.pods.owners()), 30)
         kept = sum(len(one.items) for one in before._reflectors if one.path.endswith("/pods"))
-    assert kept <= 31, "ten, and twice what is left"
+    assert kept <= 10 + 2 * 4 + 1
 
     async with program(server) as after:
         server.put("agenttasks", task("new"))
-        await ended(server, "new")
-        await server.until(lambda: not list(after._world.pods.owners()))
+        await ended(server, "new", seconds=30)
+        await server.until(lambda: not list(after._world.pods.owners()), 30)
         assert sum(len(one.items) for one in after._reflectors if one.path.endswith("/pods")) <= 1
     assert len(server.objects("pods")) == 41
 
