@@ -162,6 +162,9 @@ async def test_the_loop_turns_while_much_is_sent(place: Place) -> None:
         pytest.param(
             None, {}, {"aws_bucket": "other"}, "Secret 'store-keys' says 'bucket', which outputStore.url says already", id="a bucket"
         ),
+        pytest.param(
+            None, {}, {"timeout": "5s"}, "Secret 'store-keys' says 'timeout', which is set for all stores; take it out$", id="a client's"
+        ),
         pytest.param(None, {"root_certificate": "none"}, {}, "No certificates found in `root_certificate`", id="no certificate"),
         pytest.param(None, {"server_side_encryption": "rot13"}, {}, "Invalid encryption type: rot13", id="an option's value"),
     ],
@@ -173,7 +176,7 @@ async def test_what_will_not_go_better_is_said_with_address_cause_and_remedy(
     with pytest.raises(OutputRejected, match=said) as raised:
         await StoreObjects(told, secret(**keys)).put(KEY, b"x" * size)
     message = str(raised.value)
-    assert "says already" in message or message.startswith(f"the output ({size} bytes) could not be left at {told.url}/{KEY}: ")
+    assert "take it out" in message or message.startswith(f"the output ({size} bytes) could not be left at {told.url}/{KEY}: ")
     assert not [value for value in secret(**keys).values() if len(value) > 4 and value in message]
     assert raised.value.__cause__ is None  # the library's own words have the request in them
     assert len(message) < 1024

@@ -34,6 +34,15 @@ _RETRY: Final[dict[str, Any]] = {
 }
 """By time, not by number; credentials and signatures are made once for all tries of a request."""
 
+_OF_THE_CLIENT: Final = frozenset(
+    {
+        "connect_timeout", "default_content_type", "http1_only", "http2_keep_alive_interval", "http2_keep_alive_timeout",
+        "http2_keep_alive_while_idle", "http2_max_frame_size", "http2_only", "pool_idle_timeout", "pool_max_idle_per_host",
+        "proxy_ca_certificate", "randomize_addresses", "timeout", "user_agent",
+    }
+)  # fmt: skip
+"""obstore 0.12 breaks (a panic of Rust, no exception) where one of these stands among a store's options; settings refuse them."""
+
 _PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": ("aws_",),
     "gs": ("google_",),
@@ -76,6 +85,9 @@ class StoreObjects:
         taken = sorted(_PLACES & self._options.keys())
         if taken:
             raise OutputRejected(f"{self._of_secret()} says {quoted(taken[0])}, which outputStore.url says already; take it out")
+        foreign = sorted(_OF_THE_CLIENT & self._options.keys())
+        if foreign:
+            raise OutputRejected(f"{self._of_secret()} says {quoted(foreign[0])}, which is set for all stores; take it out")
         try:
             # A fifth of a second that the event loop need not stand still for.
             await asyncio.to_thread(importlib.import_module, "obstore.store")

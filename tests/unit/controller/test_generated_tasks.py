@@ -147,7 +147,7 @@ async def test_a_model_and_a_queue_that_were_odd_for_a_while_are_themselves_agai
             server.remove("agentmodels", "small")
             await server.until(lambda: not controller._world.models.names(), 30)
             server.put("agenttasks", asking("waits", "small", queue="line"))
-            waits = await phase(server, "waits", "Queued")
+            waits = await phase(server, "waits", "Queued", seconds=30)
             server.remove("agentqueues", "line")
             server.put("agentqueues", body("agentqueues", {}, "line"))
             server.put("agentmodels", body("agentmodels", spec, "small"))
