@@ -61,6 +61,7 @@ class TaskRun:
         self._ending = Ending(close=self._start_no_more, halt=self._record.halt)
         self._stopped_with: AgentTaskError | None = None
         self._handing_over = False
+        self._delivered: Report | None = None
         self._keeper: Checkpointing | None = None
         self._threads: ThreadingStrategy | None = None
         self._locks = PathLocks()
@@ -94,7 +95,9 @@ class TaskRun:
         return ThreadingState() if self._threads is None else self._threads.state
 
     def interrupted(self) -> Report:
-        """The report of a run that has no time left to end by itself."""
+        """The report of a run that has no time left to end by itself; the last one, where that was written and only the closing is left."""
+        if self._delivered is not None:
+            return self._delivered
         late = "its output was not handed over in time" if self._handing_over else "its steps did not end in time"
         self._record.error = self._record.error or Interrupted(f"{self._record.halted}; {late}")
         return self._record.report(self._models.usage, self._models.cost_text, done=True)
@@ -186,6 +189,7 @@ class TaskRun:
             report = self._record.report(self._models.usage, self._models.cost_text, done=True)
             report = msgspec.structs.replace(report, output_stored=found.in_record, output_object=found.at)
             self._station.channel.write(report)
+        self._delivered = report
         return report
 
     async def _steps(self) -> str:

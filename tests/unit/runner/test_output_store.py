@@ -211,4 +211,12 @@ async def test_a_stopped_run_whose_time_is_over_says_what_it_was_at(pod: Pod) ->
     running.cancel()
 
 
+@pytest.mark.parametrize("text", ["small", "x" * 5000], ids=["in the report", "in the store"])
+async def test_a_run_that_is_stopped_while_it_closes_keeps_the_report_that_it_has_written(pod: Pod, text: str) -> None:
+    await pod.run(text)
+    assert pod.running is not None
+    pod.running.stop_within("the runner was stopped (SIGTERM)", 0.0)
+    assert (pod.running.interrupted(), pod.running.interrupted().error) == (pod.report(), None)
+
+
 STEP = {"name": "s", "read": {"paths": ["a"]}}
