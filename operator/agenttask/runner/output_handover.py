@@ -41,21 +41,24 @@ async def hand_over(
         output: of the task, UTF-8.
         too_large: what the termination message said of it.
         gateway: None where there is none.
-        make_room: for it in the record, where checkpoint and output are too much together.
+        make_room: for it in the record, where checkpoint and output are too much together and there is no store.
         store: None where there is none.
         log: a line.
     """
+    of_gateway: AgentTaskError | None = None
     if gateway is not None and (store is None or len(output) <= MAX_RECORD_BYTES):
-        error = await gateway.keep_output(output, too_large, make_room=make_room)
-        if error is None:
+        of_gateway = await gateway.keep_output(output, too_large, make_room=make_room if store is None else None)
+        if of_gateway is None:
             return HandedOver(in_record=True)
-        if store is None or isinstance(error, Interrupted):
-            return HandedOver(error=error)
-        log("output", f"to the object store, as the gateway has not taken it: {error}")
+        if store is None or isinstance(of_gateway, Interrupted):
+            return HandedOver(error=of_gateway)
+        log("output", f"to the object store, as the gateway has not taken it: {of_gateway}")
     if store is None:
         return HandedOver(error=too_large)
     log("output", f"{len(output)} bytes to {store.url}")
     try:
         return HandedOver(at=await store.keep(output))
     except AgentTaskError as error:
+        if of_gateway is not None and of_gateway.retryable and not error.retryable:
+            return HandedOver(error=type(of_gateway)(f"{of_gateway}; nor has the object store: {error}"))
         return HandedOver(error=error)

@@ -21,8 +21,10 @@ from agenttask.api.report import ObjectReport, Report
 from agenttask.api.report import decode as decode_report
 from agenttask.plugin.step import StepContext, StepOutput
 from agenttask.runner import output_store
-from agenttask.runner.gateway.errors import Fenced
-from agenttask.runner.gateway.link import GatewayAccess
+from agenttask.runner.checkpoint_writer import Pace
+from agenttask.runner.gateway.client import GatewayClient
+from agenttask.runner.gateway.errors import Fenced, GatewayUnavailable
+from agenttask.runner.gateway.link import GatewayAccess, GatewayLink
 from agenttask.runner.observer import NullObserver
 from agenttask.runner.output_store import OutputStore
 from agenttask.runner.places import places
@@ -134,6 +136,53 @@ async def test_what_the_gateway_does_not_take_goes_to_the_store(pod: Pod, act: A
         outcome = await pod.run("x" * 5000)
     assert (outcome.error, len(pod.objects.kept[KEY])) == (None, 5000)
     assert [line for line in pod.lines if line.startswith("output: to the object store, as the gateway has not taken it: ")]
+
+
+async def test_the_checkpoint_stays_whole_where_the_store_is_tried_after_a_full_record(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is away loses the attempt: the next one goes on from what the checkpoint holds."""
+    monkeypatch.setattr(GatewayLink, "pace", Pace(pause=0, quiet=0, gap=0, when_succeeded=False))
+    pod.objects.problem = NotHandedOver("500 for minutes")
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document)
+        gateway.always["/v1/output"] = refusal(413, RefusalReason.TOO_LARGE, "escapes count")
+        outcome = await pod.run("dear " * 1000)
+    assert outcome.error is pod.objects.problem
+    assert "dear dear" in (gateway.checkpoint or b"").decode()
+    assert len([line for line in gateway.asked if line.endswith("/v1/output")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("act", "kind"),
+    [(refusal(503), NotHandedOver), (refusal(413, RefusalReason.TOO_LARGE, "the store is small"), OutputRejected)],
+    ids=["the gateway is away", "the gateway refuses"],
+)
+async def test_a_store_that_refuses_takes_no_try_from_a_gateway_that_is_away(pod: Pod, act: Any, kind: type[AgentTaskError]) -> None:
+    pod.objects.problem = OutputRejected("403: no; check the key")
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document, grace=0.1)
+        gateway.always["/v1/output"] = act
+        outcome = await pod.run("x" * 5000)
+    assert type(outcome.error) is kind
+    assert str(outcome.error).endswith("403: no; check the key")
+
+
+@pytest.mark.parametrize(("store", "given"), [(DOCUMENT, 15.0), (None, 30.0)], ids=["a store", "none"])
+async def test_a_gateway_that_is_away_leaves_the_store_half_of_a_stopped_runners_time(
+    pod: Pod, store: dict[str, Any] | None, given: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def away(_client: GatewayClient, _output: bytes, *, seconds: float) -> None:
+        asked.append(seconds)
+        raise GatewayUnavailable("nobody")
+
+    monkeypatch.setattr(GatewayClient, "keep_output", away)
+    async with serving(FakeGateway(), host="localhost") as document:
+        pod.has_gateway(document, grace=30.0)
+        await pod.run("x" * 5000, store=store)
+    assert (asked, len(pod.objects.kept)) == ([given], 1 if store else 0)
 
 
 async def test_a_fenced_attempt_leaves_nothing(pod: Pod) -> None:

@@ -92,17 +92,21 @@ class GatewayLink:
             rng=access.rng,
         )
 
-    async def keep_output(self, output: bytes, too_large: OutputTooLarge, *, make_room: MakeRoom) -> AgentTaskError | None:
+    async def keep_output(self, output: bytes, too_large: OutputTooLarge, *, make_room: MakeRoom | None) -> AgentTaskError | None:
         """Hand over an output; None when it is kept, else why the task fails.
 
         Args:
             output: of the task, UTF-8.
             too_large: what the termination message said of it.
-            make_room: for it, where checkpoint and output are too much together.
+            make_room: for it, where checkpoint and output are too much together. None where an object store is tried next: the
+                checkpoint stays, as the store may be away, and half of the time is left.
         """
         size = len(output)
         try:
-            await self._keep(output, make_room)
+            if make_room is None:
+                await self._client.keep_output(output, seconds=self._grace_seconds / 2)
+            else:
+                await self._keep(output, make_room)
         except Fenced as error:
             return error
         except RecordTooLarge as error:
