@@ -202,6 +202,18 @@ def elected(account: str, lease: int) -> tuple[str, ...]:
     return tuple(f"leaderElection.{name}={value}" for name, value in values.items())
 
 
+async def disconnected(seconds: float = 0.3) -> None:
+    """Wait until TLS connections that were closed have ended, and break the others: the loop is closed next, and would leave them open."""
+    loop = asyncio.get_running_loop()
+    transports: Mapping[int, asyncio.Transport] = getattr(loop, "_transports", {})
+    ends = loop.time() + seconds
+    while transports and loop.time() < ends:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(0.02)
+    for one in list(transports.values()):
+        one.abort()
+    await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def arena(
     stage: ControlPlane,
@@ -223,7 +235,7 @@ async def arena(
     folder = folder / namespace
     folder.mkdir()
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.sleep, 0.2)  # TLS connections that were closed end in the loop
+        stack.push_async_callback(disconnected)
         api = await stack.enter_async_context(stage.api())
         watched = tuple(f"{namespace}-{number}" for number in range(others))
         for each in (namespace, *watched):
