@@ -29,11 +29,11 @@ from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
 from agenttask.domain import fallback
 from agenttask.domain.observation import Admitted, Observation, SeenPod, SeenTask
-from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
+from agenttask.domain.plan import AT_ONCE, CreatePod, DeletePod, Plan, plan
 
 logger: Final = logging.getLogger(__name__)
 _LOOKS: Final = 3
-"""A created or refused pod is a new fact, looked at in the same pass; there are never more than two."""
+"""A created or refused pod is a new fact, looked at in the same pass; after so many the other tasks have their turn first."""
 
 
 class Reconciler:
@@ -68,8 +68,9 @@ class Reconciler:
             self._forget(uid)
             return None
         for _ in range(_LOOKS):
-            seen = await self._view.observe(task, self._clock())
-            made = plan(task, seen, self._clock())
+            now = self._clock()
+            seen = await self._view.observe(task, now)
+            made = plan(task, seen, now)
             news = False
             for action in made.actions:
                 match action:
@@ -81,6 +82,8 @@ class Reconciler:
             if not news:
                 break
         after = await self._write(task, seen, made)
+        if news:
+            return AT_ONCE  # refused on one device class after the other, and nobody has looked at what that leaves
         if self._world.pods.unseen(uid, seen.pod_name):
             # Nobody will wake us for it.
             after = EXPECTED_SECONDS if after is None else min(after, EXPECTED_SECONDS)

@@ -25,6 +25,7 @@ from agenttask.controller.wire import Pod
 from agenttask.controller.world import World
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.moment import render
+from agenttask.domain.plan import AT_ONCE
 from agenttask.plugin.registry import load
 
 NAME = pod_name("a", UID, 1)
@@ -87,10 +88,12 @@ def task(status: dict[str, Any] | None = None, *, version: str = "7", uid: str =
 class Bench:
     """A reconciler with its world, and the clock in the test's hand."""
 
-    def __init__(self, body: dict[str, Any], *, per_second: float = 5, max_running: int = 0) -> None:
+    def __init__(
+        self, body: dict[str, Any], *, per_second: float = 5, max_running: int = 0, installation: Installation = INSTALLATION
+    ) -> None:
         self.now = CREATED + 1
         self.writer = Writer()
-        self.world = world()
+        self.world = world(installation)
         plugins = load(allowed_distributions=("agenttask",))
         names = PluginNames(
             step_kinds=frozenset({"read", "chat"}),
@@ -102,7 +105,7 @@ class Bench:
         self.reconciler = reconciler(
             self.world,
             self.writer,
-            installation=INSTALLATION,
+            installation=installation,
             names=names,
             strategies={"auto": plugins.device_strategies.choose("auto")()},
             clock=lambda: self.now,
@@ -130,8 +133,8 @@ class Bench:
         return await self.reconciler.reconcile(uid)
 
 
-def world() -> World:
-    inventory = Inventory(INSTALLATION.device_classes, lambda: None)
+def world(installation: Installation) -> World:
+    inventory = Inventory(installation.device_classes, lambda: None)
     tasks = TaskCache()
     return World(
         tasks=tasks,
@@ -287,6 +290,39 @@ async def test_a_pod_that_kueue_held_back_has_its_whole_time_to_find_a_node() ->
     assert bench.writer.calls == []
     await bench.look(40)
     assert [one["class"] for one in bench.writer.status["device"]["tried"]] == ["cpu"]
+
+
+def used_up(resource: str) -> Forbidden:
+    return Forbidden(403, "Forbidden", f"exceeded quota: of-{resource}, requested: {resource}=1, used: {resource}=0, limited: {resource}=0")
+
+
+async def test_a_task_that_is_refused_on_one_device_class_after_the_other_is_looked_at_until_it_has_one() -> None:
+    """After the third refusal nobody looked again: it was in no line, and not even its deadline ended it."""
+    devices = [f"example.com/{name}" for name in ("a", "b", "c")]
+    classes = tuple(DeviceClass(name=device[-1], kind="cuda", resources={device: 1}) for device in devices)
+    installation = Installation(device_classes=(*classes, DeviceClass(name="cpu")))
+    bench = Bench(task(device={"classes": ["a", "b", "c", "cpu"]}), installation=installation)
+    bench.writer.answers = {"POST": [used_up(f"requests.{device}") for device in devices]}
+
+    assert await bench.look(1) == AT_ONCE
+    assert [method for method, _ in bench.writer.calls] == ["POST"] * 3
+    await bench.look(1)
+
+    assert [method for method, _ in bench.writer.calls] == ["POST"] * 4
+    found = bench.world.pods.get(UID, NAME)
+    assert found is not None
+    assert found.device is not None
+    assert found.device.class_ == "cpu"
+
+
+async def test_one_pass_reads_the_clock_once() -> None:
+    """A back-off that ended between two readings: no turn had been asked for, and a pod was made without one."""
+    bench = Bench(task({"endedAttempts": 1, "nextAttemptTime": render(CREATED + 10)}))
+    readings = iter([CREATED + 9.5, CREATED + 10.5])
+    bench.reconciler._clock = lambda: next(readings)
+
+    assert await bench.reconciler.reconcile(UID) == pytest.approx(0.5)
+    assert bench.writer.calls == []
 
 
 async def test_at_most_once_an_attempt_that_is_refused_again_and_again_is_put_on_record_once() -> None:
