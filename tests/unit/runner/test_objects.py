@@ -25,6 +25,10 @@ class PermissionDeniedError(Exception):
     """Of the library, by its name."""
 
 
+class PanicException(BaseException):
+    """Of the library's bridge, by its name."""
+
+
 class Failing:
     """The library's store, which fails with a text of its own."""
 
@@ -35,7 +39,7 @@ class Failing:
         raise self.error
 
 
-async def said(error: Exception, secret: dict[str, str] = SECRET) -> OutputRejected | NotHandedOver:
+async def said(error: BaseException, secret: dict[str, str] = SECRET) -> OutputRejected | NotHandedOver:
     with pytest.raises((OutputRejected, NotHandedOver)) as raised:
         await StoreObjects(DOCUMENT, secret, open_store=lambda: Failing(error)).put("k", b"12345")  # type: ignore[arg-type,return-value]
     return raised.value  # type: ignore[return-value]
@@ -58,10 +62,19 @@ async def said(error: Exception, secret: dict[str, str] = SECRET) -> OutputRejec
         ),
         pytest.param(PermissionDeniedError("no"), OutputRejected, ": no; check the Secret 'store-keys', and that it may", id="denied"),
         pytest.param(FileNotFoundError("no such"), OutputRejected, ": no such; is there such a bucket or account?", id="nowhere"),
+        pytest.param(
+            PanicException("Expected config"), OutputRejected, ": Expected config; check outputStore.options", id="the library breaks"
+        ),
+        pytest.param(
+            GenericError(f"{PUT}400 Bad Request: x\n\nDebug source: InvalidContentType, Name or service not known"),
+            OutputRejected,
+            ": 400 Bad Request: x; check outputStore.options and",
+            id="a server that speaks of certificates",
+        ),
         pytest.param(ValueError("Invalid key"), OutputRejected, "Invalid key; check outputStore.options", id="a key of ours"),
     ],
 )
-async def test_what_passes_is_told_from_what_does_not(error: Exception, kind: type[Exception], words: str) -> None:
+async def test_what_passes_is_told_from_what_does_not(error: BaseException, kind: type[Exception], words: str) -> None:
     found = await said(error)
     assert (type(found), words in str(found)) == (kind, True), str(found)
     assert str(found).startswith("the output (5 bytes) could not be left at s3://outputs/x/k: ")
@@ -91,6 +104,18 @@ async def test_no_answer_of_a_store_brings_a_secret_or_a_long_message_into_the_s
     assert SECRET["aws_secret_access_key"] not in message
     assert "\n" not in message
     assert len(message) < ERROR_MESSAGE_CHARACTERS
+
+
+@pytest.mark.parametrize("value", ["two  words\nof a secret", "two words of a secret"])
+async def test_a_secret_with_spaces_is_hidden_however_it_is_told(value: str) -> None:
+    secret = {**SECRET, "aws_session_token": "two  words\nof a secret"}
+    for text in (f"no {value}", f"{PUT}403 Forbidden: <Message>no {value}</Message>"):
+        assert "words" not in str(await said(ValueError(text), secret))
+
+
+async def test_the_proxy_of_a_secret_may_have_a_password() -> None:
+    secret = {**SECRET, "proxy_url": "http://me:pass@proxy:3128"}
+    assert "pass" not in str(await said(GenericError("the proxy http://me:pass@proxy:3128 is wrong"), secret)).replace("passed", "")
 
 
 async def test_what_is_no_secret_stays_readable() -> None:
