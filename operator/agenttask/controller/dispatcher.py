@@ -85,11 +85,11 @@ class Dispatcher:
         given, held = self._given.get(uid), self._held.get(uid)
         if given is not None and held is not None and not self._quota.outdated(uid, held.wish, held.class_, self._clock()):
             return given
-        self._end(uid)  # the turn of an attempt that is over
         if self._line.crowded(wish, MOST_WISHES):
             wish = structs.replace(wish, pod=None)
         if self._line.put(uid, wish, priority=priority, since=since):
             self._somewhere.add(wish.namespace)
+        self._end(uid)  # the turn of an attempt that is over, or of a refused one; it waits already, so no later one takes its place
         self._decide(asking=uid)
         found = self._given.get(uid) or self._fits(wish)
         if isinstance(found, Admitted) and uid not in self._given:  # by time alone: a breaker has closed
@@ -107,20 +107,15 @@ class Dispatcher:
 
     def hold(self, uid: str, class_: str, wish: Callable[[], Wish]) -> None:
         """The task has a pod that lives on this device class: it has its turn, whether we gave it or a controller before us."""
-        if uid in self._given:  # its POST had no answer, and the pod is there all the same
-            self.made(uid)
-        self._until.pop(uid, None)
-        held = self._held.get(uid)
-        if held is None or held.class_ != class_:
-            self._forget(uid)
-            self._held.add(uid, self._holding(wish(), class_))
+        of_pod = self._until.pop(uid, None) is not None  # what we hold may be all that its pod told, and the task knows more
+        self._keep(uid, class_, wish, anew=of_pod)
 
     def hold_until(self, uid: str, class_: str, wish: Callable[[], Wish], lost_at: float) -> bool:
         """The task is gone and has a pod that lives: its turn is over when that is gone too, or counts as lost. Whether it does not yet."""
         if self._clock() >= lost_at:
             self.leave(uid)
             return False
-        self.hold(uid, class_, wish)
+        self._keep(uid, class_, wish, anew=False)
         self._until[uid] = lost_at
         return True
 
@@ -139,12 +134,10 @@ class Dispatcher:
             self._decide()
 
     def refused(self, uid: str, message: str) -> None:
-        """The API server refused it for now: the task loses its turn, and waits where it stood when it asks again."""
+        """The API server refused it for now: the turn is outdated, and is taken back when the task asks again, as it does at once."""
         held = self._held.get(uid)
         if held is not None:
             self._quota.refused(uid, held.wish, held.class_, message, self._clock())
-            self._end(uid)
-            self._decide()
 
     def taken_classes(self, wish: Wish, class_: str = "") -> Mapping[str, str]:
         """The device classes that a task cannot go to now, each with the sentence for it; `class_` is where it is.
@@ -186,7 +179,7 @@ class Dispatcher:
         for uid, lost_at in [*self._until.items()]:
             if now >= lost_at:
                 self._wake(uid)
-        self._somewhere.update(self._quota.due(self._line.is_waited_in, now))
+        self._somewhere.update(self._quota.due(self._is_waited_in, now))
         self._everywhere |= any(wish.models for wish in self._line.wishes())
         self._decide()
         self._notes.tick()
@@ -221,6 +214,12 @@ class Dispatcher:
         finally:
             self._deciding = False
 
+    def _is_waited_in(self, namespace: str) -> bool:
+        """Whether anybody waits in a namespace, in the line or for the answer to a POST."""
+        if self._line.is_waited_in(namespace):
+            return True
+        return any((held := self._held.get(uid)) is not None and held.wish.namespace == namespace for uid in self._given)
+
     def _quota_freed(self, namespace: str) -> None:
         self._somewhere.add(namespace)
         self._decide()
@@ -238,18 +237,30 @@ class Dispatcher:
         if device is not None and isinstance(wish.device, DeviceWish):
             self._inventory.reserve(uid, sized(device, wish.device.device.gpu).resources)
 
+    def _keep(self, uid: str, class_: str, wish: Callable[[], Wish], *, anew: bool) -> None:
+        if uid in self._given:  # its POST had no answer, and the pod is there all the same
+            self.made(uid)
+        held = self._held.get(uid)
+        if anew or held is None or held.class_ != class_:
+            self._forget(uid)
+            self._held.add(uid, self._holding(wish(), class_))
+
     def _end(self, uid: str) -> bool:
-        """Take a turn back; whether there was one."""
+        """Take a turn back, and mark who may fit; whether there was one."""
         full = self._full()
         held = self._held.remove(uid)
         if held is None:
             return False
         made = self._given.pop(uid, None) is None
         self._until.pop(uid, None)
-        self._quota.leave(uid, held.wish, held.class_, made=made)
         self._everywhere |= full
         self._somewhere.add(held.wish.namespace)
-        self._inventory.release(uid)
+        deciding, self._deciding = self._deciding, True  # not before all of it is given back
+        try:
+            self._quota.leave(uid, held.wish, held.class_, made=made)
+            self._inventory.release(uid)
+        finally:
+            self._deciding = deciding
         return True
 
     def _holding(self, wish: Wish, class_: str) -> Holding:

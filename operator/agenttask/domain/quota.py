@@ -13,6 +13,8 @@ from msgspec import Struct
 
 WIDE: Final = 32
 """So many tries at once that succeed open the namespace: a quota is in nobody's way any more."""
+MOST_SIZES: Final = 1024
+"""Whose additions are remembered in a namespace; one that is forgotten is learned again by one refusal."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class _Closed:
     """One quota that has refused a pod."""
 
-    __slots__ = ("failures", "fitted", "late", "learned", "left", "message", "retry_at", "tries", "window")
+    __slots__ = ("failures", "fitted", "late", "learned", "left", "message", "retry_at", "taken", "tries", "window")
 
     def __init__(self) -> None:
         self.message = ""
@@ -53,6 +55,8 @@ class _Closed:
         """Those under way, by their task."""
         self.fitted: set[str] = set()
         """Tasks that got their turn since the last refusal because they fit."""
+        self.taken: dict[str, dict[str, Decimal]] = {}
+        """What of `left` is for pods that are not made yet, by their task."""
         self.late = 0
         """How many of those were refused all the same: the quota learns later than we that a pod has ended."""
 
@@ -61,9 +65,29 @@ class _Closed:
             return True
         return any(need > 0 and need > self.left[name] for name, need in self.needs(asked).items())
 
+    def known(self, asked: Asked) -> dict[str, Decimal]:
+        return {**asked.amounts, **self.learned.get(asked.size, {})}
+
     def needs(self, asked: Asked) -> dict[str, Decimal]:
-        known = {**asked.amounts, **self.learned.get(asked.size, {})}
+        known = self.known(asked)
         return {name: known.get(name, Decimal(0)) for name in self.left}
+
+    def learn(self, asked: Asked, refusal: Refusal, *, anew: bool) -> None:
+        """Take what was said, which is only what this pod exceeds; `anew` forgets what others were told before."""
+        self.message = refusal.message
+        self.left = {**({} if anew else self.left), **refusal.left} if refusal.left else {}
+        self.taken = {
+            uid: {name: need for name, need in taken.items() if name in self.left and name not in refusal.left}
+            for uid, taken in self.taken.items()
+        }
+        known = self.known(asked)
+        more = {name: need for name, need in refusal.requested.items() if not _of_device(name) and known.get(name) != need}
+        if more and asked.size is not None:
+            self.learned[asked.size] = {**self.learned.pop(asked.size, {}), **more}
+            if len(self.learned) > MOST_SIZES:
+                del self.learned[next(iter(self.learned))]
+        if not self.lacks(asked):
+            self.left, self.taken = {}, {}  # somebody adds to pods what we cannot reckon on: without numbers it is tried now and then
 
     def stops(self, asked: Asked, now: float) -> bool:
         most = self.window or int(now >= self.retry_at)
@@ -94,7 +118,8 @@ class Quotas:
                 one.tries.add(uid)
                 continue
             one.fitted.add(uid)
-            for name, need in one.needs(asked).items():
+            one.taken[uid] = one.needs(asked)
+            for name, need in one.taken[uid].items():
                 one.left[name] -= need
 
     def is_current(self, namespace: str, uid: str) -> bool:
@@ -105,6 +130,7 @@ class Quotas:
         """The task's pod was taken; whether more may be tried now."""
         more = False
         for key, one in [*self._closed.get(namespace, {}).items()]:
+            one.taken.pop(uid, None)
             if uid not in one.tries:
                 continue
             one.tries.discard(uid)
@@ -122,17 +148,15 @@ class Quotas:
     def refused(self, namespace: str, uid: str, asked: Asked, refusal: Refusal, now: float) -> None:
         """The task's pod was not."""
         one = self._closed.setdefault(namespace, {}).setdefault((asked.scope, refusal.quota), _Closed())
-        one.late += uid in one.fitted
+        late = uid in one.fitted and not one.left.keys().isdisjoint(refusal.left)
+        one.late += late
         if one.window or now >= one.retry_at:
             one.failures += 1
             one.window, one.retry_at = 0, now + self._delay(one.failures)
-        elif uid in one.fitted:
+        elif late:
             one.failures = 1
             one.retry_at = min(one.retry_at, now + self._delay(1))
-        one.message, one.left = refusal.message, dict(refusal.left)
-        more = {name: need for name, need in refusal.requested.items() if not _of_device(name) and asked.amounts.get(name) != need}
-        if more and asked.size is not None:
-            one.learned[asked.size] = more
+        one.learn(asked, refusal, anew=uid in one.tries)
         one.fitted.clear()
         self.leave(namespace, uid)
 
@@ -141,6 +165,8 @@ class Quotas:
         for one in self._closed.get(namespace, {}).values():
             one.tries.discard(uid)
             one.fitted.discard(uid)
+            for name, need in one.taken.pop(uid, {}).items():
+                one.left[name] += need
 
     def freed(self, namespace: str, asked: Asked) -> None:
         """A pod has ended: what it took is there again, whatever it was that the quota chose it by."""

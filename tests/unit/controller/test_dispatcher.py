@@ -553,6 +553,37 @@ def test_a_namespace_in_which_nobody_waits_any_more_is_open() -> None:
     assert reason(bench.ask("b")) == "cpu"
 
 
+def test_who_is_refused_on_one_class_gets_another_before_any_that_stand_behind_it() -> None:
+    bench = Bench(gpus=8)
+    bench.queue(concurrency=1)
+    either = bench.wish(classes=("gpu", "cpu"))
+    assert [reason(bench.ask("high", either, priority=9)), reason(bench.ask("low"))] == ["gpu", "QueueFull"]
+    bench.turns.refused("high", exceeded(f"requests.{GPU}=1", f"requests.{GPU}=0", f"requests.{GPU}=0"))
+
+    assert [reason(bench.ask("high", either, priority=9)), reason(bench.ask("low"))] == ["cpu", "QueueFull"]
+    assert bench.woken == []
+
+
+def test_tries_grow_rarer_though_nobody_is_in_line_while_one_is_under_way() -> None:
+    bench = Bench()
+    bench.queue()
+    bench.ask("a")
+    bench.turns.refused("a", exceeded())
+    bench.ask("a")
+    posts, answered = 0, 0.0
+    for _ in range(120):
+        bench.now += 1
+        bench.turns.tick()
+        if "a" in bench.woken:
+            bench.woken.clear()
+            posts, answered = posts + 1, bench.now + 2
+        elif bench.now == answered:
+            bench.turns.refused("a", exceeded())
+            bench.ask("a")
+
+    assert 4 <= posts <= 10
+
+
 def test_of_many_sizes_most_wait_together_so_that_a_decision_stays_cheap() -> None:
     bench = Bench()
     bench.queue(paused=True)
@@ -611,3 +642,20 @@ def test_a_turn_is_taken_while_the_pod_of_a_task_that_is_gone_lives() -> None:
     assert bench.woken == ["a"]  # it is looked at, and its node counts as lost
     assert not bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
     assert bench.woken == ["a", "b"]
+
+
+def test_a_task_that_turns_up_after_its_pod_holds_its_models_too() -> None:
+    """Its pod told the queue and the device class alone."""
+    bench = Bench(opened=False)
+    bench.queue()
+    bench.model("small", limits={"concurrentCalls": 1})
+    asking = bench.wish(models=("small",))
+    assert bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
+    bench.turns.open()
+    bench.hold("a", asking)
+
+    assert list(bench.turns.holders("n", "small")) == ["a"]
+    assert reason(bench.ask("b", asking)) == "ModelFull"
+    assert bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
+    assert bench.turns.hold_until("a", "cpu", bench.wish, NOW + 300)
+    assert reason(bench.ask("b", asking)) == "ModelFull"  # its pod tells less than is known

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agenttask.domain.holdings import Holding, Holdings
 from agenttask.domain.queueing import Line, Wish
-from agenttask.domain.quota import WIDE, Asked, Quotas, Refusal
+from agenttask.domain.quota import MOST_SIZES, WIDE, Asked, Quotas, Refusal
 from agenttask.domain.quota_message import read
 
 NOW = 1_800_000_000.0
@@ -153,6 +153,73 @@ def test_what_pods_of_a_size_have_besides_what_we_know_is_learned() -> None:
     assert here.obstacle(N, asked(2), NOW) is None
     here.grant(N, "b", asked(2))
     assert here.obstacle(N, asked(1), NOW) == "full"
+
+
+def test_what_an_earlier_refusal_named_still_counts() -> None:
+    """A refusal names only what is exceeded: of two pods, each too large in something else, neither fits because of the other."""
+    here, posts = quotas(), 0
+    heavy = {
+        "cpu": Asked(size="c", amounts={"cpu": Decimal(4), "memory": Decimal(1)}),
+        "memory": Asked(size="m", amounts={"cpu": Decimal(1), "memory": Decimal(4)}),
+    }
+    for name in ["cpu", "memory"] * 10:
+        if here.obstacle(N, heavy[name], NOW) is None:
+            here.grant(N, name, heavy[name])
+            posts += 1
+            said = Refusal(message="full", quota="few", requested={name: Decimal(4)}, left={name: Decimal(2)})
+            here.refused(N, name, heavy[name], said, NOW)
+
+    assert posts == 2
+    assert here.obstacle(N, Asked(size="s", amounts={"cpu": Decimal(2), "memory": Decimal(2)}), NOW) is None
+
+
+def test_a_try_that_fails_forgets_the_rest_so_that_a_raised_quota_is_found_behind_one_that_is_not() -> None:
+    here = quotas()
+    large, small = (Asked(size=name, amounts={"cpu": Decimal(cpu), "memory": Decimal(memory)}) for name, cpu, memory in ("l19", "s81"))
+    for name, asked_, uid, now in (("cpu", small, "s", NOW), ("memory", large, "l", NOW), ("memory", large, "l", NOW + 10)):
+        here.grant(N, uid, asked_)
+        said = Refusal(message="full", quota="few", requested={name: asked_.amounts[name]}, left={name: Decimal(2)})
+        here.refused(N, uid, asked_, said, now)
+
+    assert here.obstacle(N, small, NOW + 10) is None
+    assert here.due(NOW + 29) == []
+    here.grant(N, "s", small)
+    said = Refusal(message="full", quota="few", requested={"cpu": Decimal(8)}, left={"cpu": Decimal(2)})
+    here.refused(N, "s", small, said, NOW + 10)
+    assert here.due(NOW + 29) == [], "it tells of something else than what we had reckoned on: nobody was late"
+
+
+def test_a_pod_that_is_not_made_gives_back_what_it_would_have_taken() -> None:
+    here = quotas()
+    here.refused(N, "a", asked(4), refusal(4, left=2), NOW)
+    here.grant(N, "b", asked(2))
+    assert here.obstacle(N, asked(1), NOW) == "full"
+    here.leave(N, "b")
+    assert here.obstacle(N, asked(2), NOW) is None
+    here.grant(N, "b", asked(2))
+    here.made(N, "b", NOW)
+    here.leave(N, "b")
+    assert here.obstacle(N, asked(1), NOW) == "full"
+
+
+def test_the_sizes_whose_additions_are_remembered_are_bounded() -> None:
+    here = quotas()
+    for number in range(2 * MOST_SIZES):
+        said = Refusal(message="full", quota="few", requested={"limits.cpu": Decimal(2)}, left={"limits.cpu": Decimal(1)})
+        here.refused(N, "a", Asked(size=number), said, NOW)
+    (closed,) = here._closed[N].values()
+
+    assert [*closed.learned] == [*range(MOST_SIZES, 2 * MOST_SIZES)]
+    assert here.obstacle(N, Asked(size=2 * MOST_SIZES - 1), NOW) == "full"
+
+
+def test_where_somebody_adds_what_we_cannot_reckon_on_the_next_try_waits_all_the_same() -> None:
+    here, device = quotas(), "requests.example.com/nic"
+    here.grant(N, "a", asked())
+    here.refused(N, "a", asked(), Refusal(message="full", quota="few", requested={device: Decimal(1)}, left={device: Decimal(0)}), NOW)
+
+    assert here.obstacle(N, asked(), NOW + 9.9) == "full"
+    assert here.obstacle(N, asked(), NOW + 10) is None
 
 
 def test_a_try_that_comes_to_nothing_leaves_its_place_to_another() -> None:
