@@ -37,6 +37,8 @@ class AttemptPods:
         """Why a task's pod was refused."""
         self._unsure: set[str] = set()
         """Tasks whose POST had no answer, or a failure for one: their pod may be there, and the watch may be late."""
+        self._doubted: set[str] = set()
+        """Tasks of whose attempt that is true of any POST: it may be carried out late."""
 
     def rejection(self, uid: str) -> Rejection | None:
         """Why the last POST for a task was refused, if it was."""
@@ -46,10 +48,15 @@ class AttemptPods:
         """Whether nobody knows if the last POST for a task made its pod; asking (`look_up`) tells."""
         return uid in self._unsure
 
+    def never_made(self, uid: str) -> bool:
+        """Whether every POST of the attempt was refused: it has no pod, and never had one."""
+        return uid in self._rejections and uid not in self._doubted
+
     def forget(self, uid: str) -> None:
         """The attempt is over, or the task is gone."""
         self._rejections.pop(uid, None)
         self._unsure.discard(uid)
+        self._doubted.discard(uid)
 
     async def create(self, request: PodRequest, name: str) -> None:
         """POST the pod; a refusal is remembered."""
@@ -69,6 +76,7 @@ class AttemptPods:
             logger.warning("%s: pod refused: %s", task, error.message)
         except (ServerError, Unreachable):
             self._unsure.add(task.uid)
+            self._doubted.add(task.uid)
             raise
         else:
             self._pods.seed(_decode_pod(answer), self._clock())

@@ -191,8 +191,11 @@ class Reconciler:
 def _only_tells(old: AgentTaskStatus, new: AgentTaskStatus) -> bool:
     """Whether a write would say only what a task waits for, or how far it is: nobody misses one that comes later.
 
-    The task itself waits for the others: for its return from suspension, and for the note that a device class is given up.
+    The task itself waits for the others: for its return from suspension, and for the note that a device class is given up. An attempt
+    that is taken off record must not look lost to the next controller.
     """
-    if new.ended_attempts != old.ended_attempts or old.phase is Phase.SUSPENDED or fallback.tried(new) != fallback.tried(old):
+    if new.ended_attempts != old.ended_attempts or new.attempt < old.attempt:
+        return False
+    if old.phase is Phase.SUSPENDED or fallback.tried(new) != fallback.tried(old):
         return False
     return new.phase in (Phase.QUEUED, Phase.STARTING) or (new.phase is Phase.RUNNING and old.phase is Phase.RUNNING)

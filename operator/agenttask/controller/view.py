@@ -50,7 +50,7 @@ class View:
         name = pod_name(task.metadata.name, task.uid, attempt)
         pod = self._world.pods.get(task.uid, name)
         if (
-            (pod is None and (attempts.on_record(task) or self._pods.unsure(task.uid)))
+            (pod is None and ((attempts.on_record(task) and not self._pods.never_made(task.uid)) or self._pods.unsure(task.uid)))
             or _left(pod)
             or self._world.pods.overdue(task.uid, name, now)
         ):
@@ -72,6 +72,7 @@ class View:
             unanswered=unanswered,
             node_lost_seconds=self._node_lost_seconds,
             rejection=self._pods.rejection(task.uid),
+            never_made=self._pods.never_made(task.uid),
             next_class=self._turns.next_class(task, pod) if pod is not None else None,
             missing_input=waits.message if waits is not None else None,
             models=", ".join(models_named(spec)) if spec is not None else "",

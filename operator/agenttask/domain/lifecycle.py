@@ -164,7 +164,7 @@ def recorded(task: SeenTask, seen: Observation, attempt: int, now: float) -> Age
 def _after(task: SeenTask, status: AgentTaskStatus, seen: Observation, end: AttemptEnd, now: float) -> AgentTaskStatus:
     """The same status with what the ended attempt leaves: counters, steps, usage, the time that it ran."""
     old, pod = task.status, seen.pod
-    if pod is None and old.attempt != seen.attempt:
+    if pod is None and (old.attempt != seen.attempt or seen.never_made):
         return status  # cancelled before there was a pod
     # Of an attempt that was taken away, the last that it told while it ran.
     report = (end.outcome.report if end.outcome is not None else None) or seen.live
@@ -213,7 +213,9 @@ class _Draft:
     def status(self, seen: Observation, reason: Reason, message: str | None, *, live: bool = True) -> AgentTaskStatus:
         """The whole status, without what only a report tells; `live` is False where the attempt has no pod."""
         old, pod = self._task.status, seen.pod
-        pod_name = pod.name if pod is not None else old.pod_name
+        attempt, pod_name = (old.attempt, old.pod_name) if pod is None else (pod.attempt, pod.name)
+        if pod is None and seen.never_made and attempt == seen.attempt:
+            attempt, pod_name = old.ended_attempts, None  # off record: a controller after us would take it for lost
         started = pod.started if pod is not None else None
         return AgentTaskStatus(
             observed_generation=self._task.metadata.generation,
@@ -221,7 +223,7 @@ class _Draft:
             reason=reason,
             message=shorten(message, MAX_MESSAGE) if message else None,
             conditions=self._conditions,
-            attempt=pod.attempt if pod is not None else old.attempt,
+            attempt=attempt,
             ended_attempts=old.ended_attempts,
             failures=old.failures,
             infrastructure_restarts=old.infrastructure_restarts,

@@ -151,6 +151,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     node_lost_seconds: float = 300.0
     """How long after its grace a pod may stay Terminating before its node counts as lost."""
     rejection: Rejection | None = None
+    never_made: bool = False
+    """Each POST of the attempt's pod was refused, in this process: on record or not, nothing of it ever ran."""
     next_class: NextClass | None = None
     """Known where it matters: the pod finds no node, or its device failed."""
     missing_input: str | None = None

@@ -1,8 +1,9 @@
 """What to do about a task, decided from what is seen: no I/O, no clock; the same input gives the same plan.
 
 Order matters. A pod that has ended is taken as it ended, whatever else is wrong. An attempt on record without a pod is
-over, and its fate unknown. A DELETE comes before the status that makes a task final: it then leaves the stream, and
-nobody would look after its pod. Attempt n+1 is planned only when status says that attempt n is over.
+over, and its fate unknown; one whose pod was refused is taken off record before it waits. A DELETE comes before the
+status that makes a task final: it then leaves the stream, and nobody would look after its pod. Attempt n+1 is planned
+only when status says that attempt n is over.
 """
 
 from typing import Final
@@ -107,7 +108,7 @@ def _stopped(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float)
         return _leaving(task, spec, seen, pod, now)
     if spec.cancel:
         return Plan(status=lifecycle.finished(task, seen, attempts.cancelled(None), now))
-    if attempts.on_record(task):
+    if attempts.on_record(task) and not seen.never_made:
         return _over(task, spec, seen, outcome.Outcome(reason=Reason.LOST), now, known=False)
     if task.status.phase is Phase.SUSPENDED:
         return Plan()
@@ -209,7 +210,7 @@ def _wait(task: SeenTask, spec: AgentTaskSpec, seen: Observation, waits: Waits, 
     if ends is not None and now >= ends:
         return _too_late(task, spec, seen, waits, now)
     settles = deadlines.waiting_settles(task, seen.pod)
-    if now < settles:
+    if now < settles and not (attempts.on_record(task) and seen.never_made):
         return Plan(requeue_after=deadlines.until(now, settles, ends, *wake))
     status = _if_changed(task, lifecycle.waiting(task, seen, waits, now))
     return Plan(status=status, requeue_after=deadlines.until(now, ends, *wake))

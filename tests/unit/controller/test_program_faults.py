@@ -230,6 +230,19 @@ async def test_a_pod_lost_while_nobody_watched_is_not_run_again_where_the_task_f
     assert methods(server).count("POST") == 1
 
 
+async def test_a_task_that_may_run_once_waits_under_a_quota_from_one_controller_to_the_next(server: FakeApiServer) -> None:
+    server.fail_next("POST", "/pods$", 403, times=10_000, message="pods is forbidden: exceeded quota: small, requested: pods=1")
+    async with program(server):
+        server.put("agenttasks", task("a", execution={"atMostOnce": True}))
+        await server.until(lambda: status(server, "a").get("reason") == "Unschedulable")
+    server.heal()
+    server.kubelet.auto_run(success)
+    async with program(server):
+        found = await ended(server, "a")
+
+    assert (found["phase"], found["attempt"], len(server.objects("pods"))) == ("Succeeded", 1, 1)
+
+
 async def test_the_first_lists_may_fail_for_a_while(server: FakeApiServer) -> None:
     server.fail_next("GET", "/agentmodels", 503)
     server.fail_next("GET", "/configmaps", 503)

@@ -14,7 +14,7 @@ from agenttask.controller import attempt_pods
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
-from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, ServerError, Unreachable
 from agenttask.controller.kueue import GATE, QUEUE_LABEL
 from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
 from agenttask.controller.pod_name import pod_name
@@ -41,6 +41,8 @@ class Writer:
         self.spec: dict[str, Any] = {}
         """What the task has besides its steps, where a test goes on with what the server answers."""
         self.stored: dict[str, Any] = {}
+        self.failures: dict[int, KubeError] = {}
+        """Of writes of status, by how many calls went before."""
 
     def _answer(self, method: str, usual: Callable[[], bytes]) -> bytes:
         planned = self.answers.get(method)
@@ -64,7 +66,9 @@ class Writer:
     async def patch_status(self, path: str, body: bytes) -> bytes:
         self.status = status = msgspec.json.decode(body)["status"]
         self.calls.append(("PATCH", (status.get("phase"), status.get("reason"))))
-        self.stored |= status
+        if len(self.calls) - 1 in self.failures:
+            raise self.failures[len(self.calls) - 1]
+        self.stored = {name: value for name, value in {**self.stored, **status}.items() if value is not None}
         return self._answer("PATCH", lambda: msgspec.json.encode(task(self.stored, version=str(7 + len(self.calls)), **self.spec)))
 
 
@@ -325,21 +329,74 @@ async def test_one_pass_reads_the_clock_once() -> None:
     assert bench.writer.calls == []
 
 
-async def test_at_most_once_an_attempt_that_is_refused_again_and_again_is_put_on_record_once() -> None:
-    """Each try wrote Starting, and its refusal Queued again, for as long as a quota was used up."""
-    once = {"execution": {"atMostOnce": True}}
-    bench = Bench(task(**once))
-    bench.writer.spec = once
-    bench.writer.answers = {"POST": [Forbidden(403, "Forbidden", "exceeded quota: small") for _ in range(4)]}
+ONCE = {"execution": {"atMostOnce": True}, "pendingDeadlineSeconds": 3600}
 
-    for seconds in (1, 10, 20, 40):
+
+def once(*answers: KubeError, status: dict[str, Any] | None = None) -> Bench:
+    """A task that runs at most once, and a server that goes on from what is written; `answers` are those to POSTs."""
+    bench = Bench(task(status, **ONCE), per_second=0.01)
+    bench.writer.spec, bench.writer.stored = ONCE, dict(status or {})
+    bench.writer.answers = {"POST": [*answers]}
+    return bench
+
+
+def quota() -> Forbidden:
+    return Forbidden(403, "Forbidden", "exceeded quota: small")
+
+
+async def test_at_most_once_a_task_that_waits_under_a_quota_outlives_its_controller() -> None:
+    """Its attempt stayed on record, so that the next controller found no pod and took it for lost."""
+    bench = once(quota(), quota())
+    for seconds in (1, 10):
         await bench.look(seconds)
+    calls = bench.writer.calls
+    tried = [("PATCH", ("Starting", "PodStarting")), ("PATCH", ("Queued", "Unschedulable"))]
+    assert [call for call in calls if call[0] == "PATCH"] == tried * 2
+    assert [method for method, _ in calls if method != "PATCH"] == ["POST"] * 2
+    assert not {"attempt", "podName"} & bench.writer.stored.keys()
 
-    assert [call for call in bench.writer.calls if call[0] == "PATCH"] == [
-        ("PATCH", ("Starting", "PodStarting")),
-        ("PATCH", ("Queued", "Unschedulable")),
-    ]
-    assert [method for method, _ in bench.writer.calls].count("POST") == 4
+    then = once(status=bench.writer.stored)
+    await then.look(20)
+
+    assert [method for method, _ in then.writer.calls] == ["PATCH", "POST"]
+    assert (then.writer.stored["phase"], then.writer.stored["attempt"], then.writer.stored["podName"]) == ("Starting", 1, NAME)
+
+
+async def test_at_most_once_a_crash_before_the_answer_leaves_the_attempt_on_record() -> None:
+    bench = once(quota(), Unreachable("cut off"))
+    await bench.look(1)
+    with pytest.raises(Unreachable):
+        await bench.look(10)
+
+    then = once(status=bench.writer.stored)
+    await then.look(20)
+
+    assert (then.writer.status["phase"], then.writer.status["reason"]) == ("Failed", "Lost")
+    assert "POST" not in [method for method, _ in then.writer.calls]
+
+
+async def test_at_most_once_what_had_no_answer_stays_on_record_whatever_is_refused_later() -> None:
+    """The first POST may be carried out after the second one was refused."""
+    bench = once(Unreachable("cut off"), quota())
+    with pytest.raises(Unreachable):
+        await bench.look(1)
+    await bench.look(10)
+
+    assert [method for method, _ in bench.writer.calls].count("POST") == 2
+    assert (bench.writer.stored["attempt"], bench.writer.stored["podName"]) == (1, NAME)
+
+
+@pytest.mark.parametrize(("field", "phase"), [("suspend", "Suspended"), ("cancel", "Cancelled")])
+async def test_at_most_once_a_task_that_was_refused_may_be_stopped(field: str, phase: str) -> None:
+    """An attempt that never was is neither lost nor counted, though it could not be taken off record."""
+    bench = once(quota())
+    bench.writer.failures = {2: ServerError(500, "InternalError", "a")}
+    with pytest.raises(ServerError):
+        await bench.look(1)
+    bench.put(task(bench.writer.stored, version="99", **ONCE, **{field: True}))
+    await bench.look(10)
+
+    assert (bench.writer.stored["phase"], bench.writer.stored.get("endedAttempts", 0)) == (phase, 0)
 
 
 async def test_a_turn_to_tell_is_given_back_when_there_is_nothing_to_tell_any_more() -> None:
