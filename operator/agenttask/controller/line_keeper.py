@@ -65,10 +65,19 @@ class LineKeeper:
         self._not_before = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A slow API server holds up what is written, and no turn."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            group.create_task(self._tell())
+
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self._dispatcher.tick()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
             await self.write(self._clock())
 
     async def write(self, now: float) -> None:
