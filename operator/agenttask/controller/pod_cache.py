@@ -93,7 +93,10 @@ class PodCache:
         """Somebody made the pod another's: for its task it is gone."""
         owner, name = owner_of(old), old.metadata.name
         if owner and self._pop(owner, name) is not None:
-            self._gone.setdefault(owner, {})[name] = old
+            if self._is_open(owner):
+                self._gone.setdefault(owner, {})[name] = old
+            if _is_charged(old):
+                self._freed(owner)
             self._wake(owner)
 
     def _pop(self, owner: str, name: str) -> Pod | None:
@@ -139,14 +142,18 @@ class PodCache:
         gone = self._gone.get(owner, _NONE).get(name)
         return project(gone, gone=True) if gone is not None else None
 
-    def living(self, owner: str) -> Living | None:
-        """A pod of the task whose container may run, now or later."""
-        for name, pod in self._pods.get(owner, _NONE).items():
-            if _is_charged(pod) and not pod.spec.scheduling_gates and not _has_ended(pod):
-                meta = pod.metadata
-                queue, since = meta.labels.get(LABEL_QUEUE, DEFAULT_QUEUE), self._expected.get((owner, name))
-                return Living(pod=project(pod), namespace=meta.namespace, queue=queue, expected_since=since)
-        return None
+    def living(self, owner: str) -> list[Living]:
+        """The pods of the task whose container may run, now or later."""
+        return [
+            Living(
+                pod=project(pod),
+                namespace=pod.metadata.namespace,
+                queue=pod.metadata.labels.get(LABEL_QUEUE, DEFAULT_QUEUE),
+                expected_since=self._expected.get((owner, name)),
+            )
+            for name, pod in self._pods.get(owner, _NONE).items()
+            if _is_charged(pod) and not pod.spec.scheduling_gates and not _has_ended(pod)
+        ]
 
     def charged(self, owner: str) -> bool:
         """Whether a quota counts a pod of the task."""

@@ -97,16 +97,21 @@ class Turns:
         """The task is final or gone; while a pod of its lives, its turn is taken."""
         self._refusals.pop(uid, None)
         living = self._world.pods.living(uid)
-        if living is None:
+        if not living:
             self._dispatcher.leave(uid)
             return
-        pod, class_ = living.pod, living.pod.device.class_ if living.pod.device is not None else ""
+        last = max(living, key=self._lost_at)
+        class_ = last.pod.device.class_ if last.pod.device is not None else ""
+        if not self._dispatcher.hold_until(uid, class_, lambda: _wish_of(last), self._lost_at(last)):
+            for one in living:
+                if one.expected_since is not None:
+                    self._world.pods.lose(uid, one.pod.name)
+
+    def _lost_at(self, living: Living) -> float:
+        """Until when the pod of a task that is gone takes its turn, if nobody tells of its end (Unix seconds)."""
         if living.expected_since is not None:
-            lost_at = living.expected_since + EXPECTED_SECONDS
-        else:
-            lost_at = pod.deletion + self._node_lost_seconds if pod.deletion is not None else math.inf
-        if not self._dispatcher.hold_until(uid, class_, lambda: _wish_of(living), lost_at) and living.expected_since is not None:
-            self._world.pods.lose(uid, pod.name)
+            return living.expected_since + EXPECTED_SECONDS
+        return living.pod.deletion + self._node_lost_seconds if living.pod.deletion is not None else math.inf
 
     def _wants(self, task: SeenTask, spec: AgentTaskSpec, *, unanswered: bool, now: float) -> bool:
         """Whether a task without a pod is to have one now, as far as it is up to the task."""

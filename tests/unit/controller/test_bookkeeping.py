@@ -177,6 +177,21 @@ def test_the_pods_of_final_tasks_and_of_strangers_leave_nothing() -> None:
     assert woken == [UID, UID]
 
 
+def test_a_pod_that_somebody_takes_counts_for_its_task_no_more_and_leaves_nothing_of_a_closed_one() -> None:
+    open_, freed, woken = {"open"}, list[str](), list[str]()
+    inventory = Inventory([GPU], lambda: None)
+    pods = PodCache(inventory=inventory, is_open=open_.__contains__, wake=woken.append, freed=freed.append)
+    for name, owner, phase in (("a", "open", "Running"), ("b", "closed", "Running"), ("c", "closed", "Succeeded")):
+        pods.on_change(None, pod(name, owner=owner, phase=phase))
+        pods.on_change(pod(name, owner=owner, phase=phase), pod(name, owner="", phase=phase))
+
+    assert freed == ["open", "closed"]
+    last = pods.get("open", "a")
+    assert last is not None
+    assert last.gone
+    assert (pods.get("closed", "b"), [*pods.owners()]) == (None, [])
+
+
 # ---- devices
 
 

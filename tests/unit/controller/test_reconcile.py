@@ -180,13 +180,30 @@ async def test_a_pod_that_no_watch_has_shown_keeps_the_turn_of_its_task_until_it
     await bench.look()
     await bench.look(2, "next")
     assert [method for method, _ in bench.writer.calls] == ["POST"]
-    assert bench.world.pods.living(UID) is not None
+    assert bench.world.pods.living(UID)
 
     await bench.look(EXPECTED_SECONDS + 1)
     await bench.look(uid="next")
 
     assert [method for method, _ in bench.writer.calls].count("POST") == 2
-    assert bench.world.pods.living(UID) is None
+    assert not bench.world.pods.living(UID)
+
+
+async def test_of_two_pods_of_a_task_that_is_gone_the_one_that_may_live_longer_keeps_its_turn() -> None:
+    """The first attempt's node was lost and its pod stays in deletion; the second one's is in its grace."""
+    bench = Bench(task(), max_running=1)
+    await bench.look()
+    bench.put(task(uid="next", pendingDeadlineSeconds=9000))
+    for name, deletion in (("lost", CREATED), (NAME, CREATED + 1000)):
+        pod = msgspec.json.decode(foreign_pod(UID))
+        pod["metadata"] |= {"name": name, "uid": name, "deletionTimestamp": render(deletion)}
+        bench.world.pods.on_change(None, msgspec.convert(pod | {"status": {"phase": "Running"}}, Pod))
+    bench.writer.calls.clear()
+    for seconds, posts in ((1001, 0), (1299, 0), (1301, 1)):
+        bench.world.tasks.drop(UID)
+        await bench.look(seconds)
+        await bench.look(uid="next")
+        assert [method for method, _ in bench.writer.calls].count("POST") == posts
 
 
 async def test_a_pod_that_verify_refuses_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
