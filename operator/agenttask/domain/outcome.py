@@ -76,8 +76,9 @@ def _not_there(report: Report) -> str:
         return "the runner said that the output is stored, and no record has it"
     place = shorten(repr(report.output_object.url), _SHOWN_URL)
     return (
-        f"the runner said that the output lies at {place}, and that is not the place of this attempt in the installation's outputStore; "
-        "where that was changed while the pod ran, run the task again"
+        f"the runner said that the output ({report.output_object.size} bytes) lies at {place}; either that is not the place of this "
+        "attempt in the installation's outputStore, or it is more than outputStore.maxBytes; where these were changed while the pod "
+        "ran, run the task again"
     )
 
 

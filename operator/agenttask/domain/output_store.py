@@ -38,12 +38,13 @@ STORE_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
             "virtual_hosted_style_request",
         }
     ),
-    "gs": frozenset({"base_url", "skip_signature"}),
+    "gs": frozenset({"base_url"}),
     "az": frozenset(
         {"account_name", "authority_host", "client_id", "disable_tagging", "endpoint", "skip_signature", "tenant_id", "use_fabric_endpoint"}
     ),
 }
 """What is no secret, by the URL's scheme."""
+_ADDRESSES: Final = ("endpoint", "base_url", "endpoint_url_sts", "authority_host", "proxy_url")
 _SECRET: Final = re.compile(r"key(_id)?$|secret|token|credential|password|^service_account")
 
 
@@ -80,10 +81,17 @@ def _option_problems(known: frozenset[str], options: Mapping[str, StoreOption]) 
             yield f"outputStore.options: {quoted(name)} is a secret; make it a key of the Secret that outputStore.secretName names"
         else:
             yield f"outputStore.options: {quoted(name)} is none of {listed(known)}{did_you_mean(name, known)}"
-    endpoint = str(options.get("endpoint", ""))
-    if endpoint.startswith("http://") and as_text(options.get("allow_http", "")) != "true":
+    for name in _ADDRESSES:
+        yield from _address_problems(name, as_text(options.get(name, "")), http=as_text(options.get("allow_http", "")) == "true")
+
+
+def _address_problems(name: str, address: str, *, http: bool) -> Iterator[str]:
+    if "@" in address:  # the value is not shown
+        remedy = "make it a key of the Secret that outputStore.secretName names"
+        yield f"outputStore.options.{name}: the address has a user or a password in front of its '@', for all to read; {remedy}"
+    elif address.lower().startswith("http://") and not http and name != "proxy_url":  # through a proxy it stays encrypted
         yield (
-            f"outputStore.options.endpoint: {quoted(endpoint)} is not encrypted; use https, or allow it with "
+            f"outputStore.options.{name}: {quoted(address)} is not encrypted; use https, or allow it with "
             "outputStore.options.allow_http: true"
         )
 

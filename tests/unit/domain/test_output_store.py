@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.output_store import MAX_OBJECT_URL, MAX_STORE_URL, object_url, output_key
-from agenttask.api.report import ObjectReport, Report, decode, encode
+from agenttask.api.report import COST_CHARACTERS, MOST_COUNTED, ObjectReport, Report, StepReport, UsageReport, decode, encode
 from agenttask.api.task import OutputRef
 from agenttask.domain.output_store import CLIENT_OPTIONS, STORE_OPTIONS, accepted, problems
 
@@ -61,9 +61,16 @@ def test_only_the_very_address_is_believed_whatever_is_put_into_it(at: int, cut:
 def test_a_report_that_names_the_longest_address_fits_the_termination_message() -> None:
     key = output_key(namespace="n" * 63, name="t" * 253, uid="u" * 36, attempt=10**6)
     url = object_url("s3://" + "b" * (MAX_STORE_URL - 5), key)
-    report = Report(done=True, output_object=ObjectReport(url, 2**29, DIGEST))
+    steps = tuple(StepReport(index, "S", MOST_COUNTED, MOST_COUNTED, "m" * 160, 10**9, 10**6, 10**6) for index in range(64))
+    usage = UsageReport(MOST_COUNTED, MOST_COUNTED, MOST_COUNTED, "c" * COST_CHARACTERS)
+    at = ObjectReport(url, 2**29, DIGEST)
+    read = decode(encode(Report(attempt=10**6, started=MOST_COUNTED, done=True, steps=steps, usage=usage, output_object=at)))
     assert len(url) < MAX_OBJECT_URL
-    assert decode(encode(report)) == report
+    assert (read.output_object, read.usage, [(step.index, step.duration_ms) for step in read.steps]) == (
+        at,
+        usage,
+        [(index, MOST_COUNTED) for index in range(64)],
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,7 @@ def test_no_url_passes_that_has_a_user_a_query_or_a_way_up(rest: str) -> None:
             "outputStore.options: 'aws_secret_access_key' is a secret; make it a key of the Secret that outputStore.secretName names",
             id="a secret",
         ),
+        pytest.param({"options": {"skip_signature": True}, "url": "gs://b-c"}, "'skip_signature' is none of", id="not of gs"),
         pytest.param({"options": {"bucket": "other"}, "url": STORE}, "'bucket' is none of", id="another bucket"),
         pytest.param(
             {"options": {"endpoint": "http://minio:9000"}, "url": STORE},
@@ -148,6 +156,25 @@ def test_no_url_passes_that_has_a_user_a_query_or_a_way_up(rest: str) -> None:
 def test_a_wrong_setting_is_told_with_its_key_and_the_remedy(given_settings: dict[str, object], said: str) -> None:
     (problem,) = problems(**{"url": "", "secret": "", "options": {}, **given_settings})  # type: ignore[arg-type]
     assert re.search(said, problem), problem
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        (STORE, "proxy_url"),
+        (STORE, "endpoint"),
+        (STORE, "endpoint_url_sts"),
+        ("gs://outputs", "base_url"),
+        ("az://outputs", "authority_host"),
+    ],
+)
+def test_no_address_among_the_options_has_a_password_or_shows_it(url: str, option: str) -> None:
+    for address in ("https://me:pass@proxy.example:3128", "me:pass@proxy.example:3128"):
+        (problem,) = problems(url=url, secret="", options={option: address})
+        assert problem.startswith(f"outputStore.options.{option}: the address has a user or a password in front of its '@'")
+        assert "pass@" not in problem
+    plain = list(problems(url=url, secret="", options={option: "HTTP://example.com"}))
+    assert ["is not encrypted" in problem for problem in plain] == ([] if option == "proxy_url" else [True])
 
 
 @pytest.mark.parametrize("allow", [True, "true"])

@@ -119,4 +119,5 @@ def test_one_that_is_not_where_this_attempt_may_leave_it_is_no_success() -> None
     final = status_of(plan(task(), seen(ended(said(done=True, output_object=told))), NOW))
     assert (final.phase, final.reason, final.output_ref) == (Phase.FAILED, Reason.RUNNER_CRASHED, None)
     assert final.message is not None
-    assert final.message.startswith("the runner said that the output lies at 's3://elsewhere/output', and that is not the place")
+    assert final.message.startswith("the runner said that the output (5 bytes) lies at 's3://elsewhere/output'; either that is not the")
+    assert "or it is more than outputStore.maxBytes" in final.message
