@@ -37,7 +37,11 @@ class Ticks:
         if due is not None:
             self._measured.lags.append(max(0.0, now - due))
             self._measured.held.append(max(0.0, now - due - (waited - before)))
-        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS, waited)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS, waited)
+
+    def stop(self) -> None:
+        """Ask no more: what tells the waits is about to be closed."""
+        self._timer.cancel()
 
     def recent(self) -> dict[str, float]:
         """Milliseconds since the last question; `held_p99` without the time in which the thread was ready and had no processor."""
@@ -69,8 +73,12 @@ def main() -> int:
 
     async def watched(*args: Any, **options: Any) -> Any:
         with processor_waits() as waited:
-            watch_loop(Ticks(waited), Path(os.environ["BENCH_LAG"]), sampler, profile)
-            return await serve(*args, **options)
+            ticks = Ticks(waited)
+            watch_loop(ticks, Path(os.environ["BENCH_LAG"]), sampler, profile)
+            try:
+                return await serve(*args, **options)
+            finally:
+                ticks.stop()
 
     vars(program)["serve"] = watched
     if profile is not None:
