@@ -55,6 +55,15 @@ def program() -> Path:
         pytest.skip(str(error))
 
 
+def test_a_go_that_is_too_old_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = tmp_path / "go"
+    go.write_text('#!/bin/sh\n[ "$1" = version ] && exit\necho "go: $6 requires go >= 1.99 (running go 1.2; GOTOOLCHAIN=local)"; exit 1\n')
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(NoGo, match="is too old for"):
+        versitygw(lambda _line: None, cache=tmp_path / "cache")
+
+
 @pytest.fixture(scope="module")
 def server(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with S3Server(program, tmp_path_factory.mktemp("s3")) as server:

@@ -18,6 +18,7 @@ from pathlib import Path
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _ELSEWHERE = Path("/usr/local/go/bin")
 _PROGRESS_SECONDS = 15.0
+_TOO_OLD = "requires go >="
 
 
 class NoGo(Exception):
@@ -28,7 +29,7 @@ def versitygw(say: Callable[[str], None], *, cache: Path | None = None) -> Path:
     """The program; `say` is told how the build goes.
 
     Raises:
-        NoGo: no `go` in PATH.
+        NoGo: none in PATH, or one that is too old for it.
         RuntimeError: it cannot be built; the message has the last words of Go.
     """
     go = shutil.which("go") or shutil.which("go", path=str(_ELSEWHERE))
@@ -66,6 +67,8 @@ def _build(go: str, folder: Path, say: Callable[[str], None]) -> None:
                 say(f"  {len(lines)}: {lines[-1][:100]}")
     if process.returncode != 0:
         last = "\n".join(lines[-10:])
+        if _TOO_OLD in last:
+            raise NoGo(f"{go} is too old for {MODULE}:\n{last}")
         raise RuntimeError(f"versitygw cannot be built: {' '.join(command)} exited {process.returncode}:\n{last}")
 
 
