@@ -10,7 +10,9 @@ from agenttask.api.output_store import object_url, output_key
 from agenttask.api.report import ObjectReport
 
 HAND_OVER_SECONDS: Final = 300.0
-"""All tries together; a stopped runner has less, and ends by itself."""
+"""All tries together, and the time of the bytes besides; a stopped runner has less, and ends by itself."""
+_BYTES_A_SECOND: Final = 1_000_000
+"""The slowest way to a store that still is one."""
 
 
 class Objects(Protocol):
@@ -52,12 +54,13 @@ class OutputStore:
                 f"the output has {len(output)} bytes, at most {self.max_bytes} are kept in {self._store.url} (outputStore.maxBytes); "
                 "let `output` name a shorter text, or write it to a volume"
             )
+        seconds = self._seconds + len(output) / _BYTES_A_SECOND
         digest = asyncio.create_task(asyncio.to_thread(_sha256, output))
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 await self._objects.put(self._key, output)
         except TimeoutError as error:
-            raise NotHandedOver(f"the output ({len(output)} bytes) was not taken by {self.url} within {self._seconds:.0f} s") from error
+            raise NotHandedOver(f"the output ({len(output)} bytes) was not taken by {self.url} within {seconds:.0f} s") from error
         finally:
             sha256 = await digest
         return ObjectReport(self.url, len(output), sha256)

@@ -23,7 +23,7 @@ from agenttask.domain.rendering import render
 from agenttask.domain.utf8 import utf8_length
 from agenttask.domain.validation import validate
 from agenttask.plugin.step import StepOutput
-from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
+from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy, WorkKind
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.ending import Ending
@@ -223,7 +223,10 @@ class TaskRun:
             output = steps.outputs[spec.steps[-1].name].text
         else:
             render_output = functools.partial(self._render, spec.output, steps.outputs)
-            output = await off_loop_if_large(sum(steps.weights.values()), threads)(render_output)
+            if self._store is None:
+                output = await off_loop_if_large(sum(steps.weights.values()), threads)(render_output)
+            else:  # small outputs may be rendered into a large one
+                output = await threads.run(WorkKind.PYTHON_CPU, render_output)
         try:
             if len(output) > MAX_RENDERED_BYTES:
                 await asyncio.to_thread(utf8_length, output)

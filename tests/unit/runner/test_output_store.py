@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from agenttask.api.gateway import MAX_RECORD_BYTES, RefusalReason
 from agenttask.api.reasons import Reason
 from agenttask.api.report import ObjectReport, Report
 from agenttask.api.report import decode as decode_report
+from agenttask.domain.rendering import render
 from agenttask.plugin.step import StepContext, StepOutput
 from agenttask.runner import output_store
+from agenttask.runner import run as run_module
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
 from agenttask.runner.gateway.errors import Fenced, GatewayUnavailable
@@ -199,6 +202,31 @@ async def test_an_output_of_several_steps_may_be_as_large_as_the_store_takes(pod
     outcome = await pod.run(*texts, output="{{ steps.s0.text }}{{ steps.s1.text }}{{ steps.s2.text }}")
     assert outcome.error is None
     assert pod.objects.kept == {KEY: "".join(texts).encode()}
+
+
+@pytest.mark.parametrize("store", [DOCUMENT, None], ids=["a store", "none"])
+async def test_what_may_be_rendered_into_much_is_rendered_beside_the_loop(
+    pod: Pod, store: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on: list[int] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        on.append(threading.get_ident())
+        return render(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "render", watched)
+    outcome = await pod.run("a", store=store, output="{{ steps.s0.text }}b")
+    assert (outcome.output, [each == threading.get_ident() for each in on]) == ("ab", [store is None])
+
+
+async def test_a_large_output_has_more_time(pod: Pod) -> None:
+    pod.objects.held = asyncio.Event()
+    task = msgspec.convert({"task": {"name": "review", "namespace": "agents", "uid": "7c1f"}, "spec": {"steps": [STEP]}}, TaskDocument)
+    store = OutputStore(task, OutputStoreDocument(url="s3://outputs"), pod.objects, seconds=-1.02)
+    with pytest.raises(NotHandedOver):
+        await store.keep(b"abc")
+    asyncio.get_running_loop().call_later(0.02, pod.objects.held.set)
+    assert (await store.keep(b"x" * 3_000_000)).size == 3_000_000
 
 
 async def test_without_a_store_it_is_rendered_as_far_as_ever(pod: Pod) -> None:
