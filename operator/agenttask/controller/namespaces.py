@@ -47,9 +47,6 @@ class Namespaces:
         async with asyncio.TaskGroup() as group:
             for name in self._names:
                 group.create_task(self._learn(name))
-        self._world.pods.settle()
-        for reflector in self._reflectors:
-            reflector.prune()
 
     async def workable(self) -> None:
         """Wait for all; for those that stay forbidden no longer than `PATIENCE_SECONDS`, once there is another one."""
@@ -86,6 +83,7 @@ class Namespaces:
                 self._world.tasks.drop(uid)
         for name in self.held:
             logger.warning("namespace %s is not served yet, its tasks wait: %s", name, self._refusal(name))
+        self._settle()
 
     def _refusal(self, name: str | None) -> str | None:
         mirrored = (f"{one.path} is forbidden" for one in self.mirrors(name) if one.forbidden)
@@ -96,11 +94,20 @@ class Namespaces:
         await self._load("AgentTasks", name, lambda: load_tasks(self._client, [name], self._take))
         for reflector in self.mirrors(name):
             await reflector.synced.wait()
-        if name in self.held:
+        late = name in self.held
+        if late and name is not None:
             self.held.discard(name)
             await self._load("AgentTasks", name, lambda: load_tasks(self._client, [name], self._take))
             logger.info("namespace %s is served now", name)
         self.known.append(name)
+        if late or len(self.known) == len(self._names):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Pods that have ended are kept where it is not known yet whose they are, and nowhere else."""
+        self._world.pods.settle({name for name in self._names if name is not None and name not in self.known})
+        for reflector in self._reflectors:
+            reflector.prune()
 
     async def _load(self, what: str, name: str | None, load: Callable[[], Coroutine[Any, Any, None]]) -> None:
         delay = 1.0

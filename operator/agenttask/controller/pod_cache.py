@@ -3,7 +3,7 @@
 A pod that is deleted stays as it was last seen while its task is not final: its last words are the task's result.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct, structs
@@ -49,18 +49,22 @@ class PodCache:
         """The same of those that went."""
         self._expected: dict[tuple[str, str], float] = {}
         self._settled = False
+        self._unknown: Collection[str] = ()
+        """Namespaces whose tasks are not known yet, once those of others are."""
         self._inventory, self._is_open, self._wake, self._freed = inventory, is_open, wake, freed
 
-    def settle(self) -> None:
-        """All tasks are known from now on: pods that have ended are kept for those that are open, and for nobody else."""
-        self._settled = True
+    def settle(self, unknown: Collection[str] = ()) -> None:
+        """All tasks are known from now on, but for those of namespaces that are `unknown`: pods that have ended are kept for those that
+        are open, and for nobody else.
+        """
+        self._settled, self._unknown = True, unknown
         for owner in self.owners():
             if not self._is_open(owner):
                 self._let_go(owner)
 
     def wanted(self, pod: Pod) -> bool:
         """Whether anybody may ask for the pod."""
-        return not self._settled or _is_charged(pod) or self._is_open(owner_of(pod))
+        return not self._settled or self._must_stay(pod) or self._is_open(owner_of(pod))
 
     def owners(self) -> Iterator[str]:
         """The uids of tasks that have pods."""
@@ -173,8 +177,11 @@ class PodCache:
             self._let_go(owner)
 
     def _let_go(self, owner: str) -> None:
-        for name in [name for name, pod in self._pods.get(owner, _NONE).items() if not _is_charged(pod)]:
+        for name in [name for name, pod in self._pods.get(owner, _NONE).items() if not self._must_stay(pod)]:
             self._pop(owner, name)
+
+    def _must_stay(self, pod: Pod) -> bool:
+        return _is_charged(pod) or pod.metadata.namespace in self._unknown
 
 
 def _is_news(before: Pod, now: Pod) -> bool:

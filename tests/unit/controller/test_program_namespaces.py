@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from tests.fakes.apiserver import FakeApiServer
-from tests.fakes.controller_program import model, node, program, success, task
+from tests.fakes.apiserver import FakeApiServer, PodRun
+from tests.fakes.controller_program import model, node, program, said, success, task
 
 from agenttask.controller import namespaces, probes, reflector, sweep
 from agenttask.controller.backoff import Backoff
@@ -61,6 +61,28 @@ async def test_a_namespace_that_is_forbidden_holds_up_its_own_tasks_only(server:
         assert not controller.failed.is_set()
 
     assert sorted(pod["metadata"]["namespace"] for pod in server.objects("pods")) == ["team-a", "team-b", "team-b"]
+
+
+async def test_ended_pods_are_let_go_where_tasks_are_known_and_kept_where_they_are_not_yet(server: FakeApiServer) -> None:
+    """One namespace that stayed forbidden had the finished pods of all of them kept for ever."""
+    server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))
+    async with program(server, BOTH):
+        for namespace in ("team-a", "team-b"):
+            server.put("agenttasks", task("t"), namespace=namespace)
+        await server.until(lambda: {phase_in(server, one, "t") for one in ("team-a", "team-b")} == {"Running"}, 20)
+    for pod in server.objects("pods"):
+        server.kubelet.end(pod["metadata"]["name"], said("meanwhile"), namespace=pod["metadata"]["namespace"])
+    server.fail_next("GET", "/namespaces/team-b/agenttasks", 403, times=10_000)
+    async with program(server, BOTH, wait_until_ready=False) as controller:
+        await done(server, "team-a", "t")
+        kept = controller._world.pods.owners
+        await server.until(lambda: len(list(kept())) == 1)
+        server.heal()
+        await done(server, "team-b", "t")
+        await server.until(lambda: not list(kept()))
+
+    found = server.get("agenttasks", "t", namespace="team-b") or {}
+    assert (found["status"]["output"], found["status"]["attempt"]) == ("meanwhile", 1)
 
 
 async def test_where_all_are_forbidden_it_is_not_ready_and_says_why(server: FakeApiServer) -> None:

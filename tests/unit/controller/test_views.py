@@ -128,6 +128,23 @@ def test_ended_pods_are_kept_for_open_tasks_once_all_tasks_are_known() -> None:
     assert (pods.get("open", "p"), sorted(pods.owners())) == (None, ["final"])
 
 
+def test_where_a_namespace_is_not_known_yet_its_ended_pods_are_kept_and_no_others() -> None:
+    pods = PodCache(inventory=Inventory((DeviceClass(name="cpu"),), lambda: None), is_open=lambda _: False, wake=lambda _: None)
+    of_a, of_b = (
+        msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, namespace=namespace))
+        for one, namespace in ((pod(owner="ua", phase="Failed"), "a"), (pod(owner="ub", phase="Failed"), "b"))
+    )
+    for each in (of_a, of_b):
+        pods.on_change(None, each)
+
+    pods.settle({"b"})
+    pods.forget_task("ub")
+    assert (sorted(pods.owners()), pods.wanted(of_a), pods.wanted(of_b)) == (["ub"], False, True)
+
+    pods.settle()
+    assert (sorted(pods.owners()), pods.wanted(of_b)) == ([], False)
+
+
 def bound(found: Pod, node: str = "n1") -> Pod:
     return msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, node_name=node))
 
