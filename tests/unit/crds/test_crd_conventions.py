@@ -234,3 +234,7 @@ def test_the_columns_of_a_queue_show_one_scalar_each() -> None:
     scalars = {f".{path}" for path, node in nodes(schema(crd)) if kind_of(node) in ("string", "integer", "boolean")}
     accepted = '.status.conditions[?(@.type=="Accepted")].status'
     assert {c["jsonPath"] for c in columns} <= scalars | {".metadata.creationTimestamp", accepted}
+
+
+def test_a_reference_always_says_what_it_names() -> None:
+    assert schema(load(constants.TASK_PLURAL), "status", "outputRef")["required"] == ["kind"]
