@@ -187,7 +187,7 @@ def test_a_task_waits_for_a_secret_that_is_missing_and_goes_on_when_it_is_there(
     assert len(store.objects(BUCKET)[f"{PREFIX}/{status['outputRef']['key']}"]) == 2 * MIB
 
 
-def test_a_store_that_is_down_costs_an_attempt_no_finished_step(storing: Namespace) -> None:
+def test_a_store_that_is_down_costs_an_attempt_and_the_next_one_hands_over(storing: Namespace) -> None:
     """The Secret's own endpoint wins: a port where nobody listens, then the right one."""
     nowhere = keys()
     nowhere["stringData"]["aws_endpoint"] = "http://127.0.0.1:9"
