@@ -54,9 +54,7 @@ class PodCache:
         self._inventory, self._is_open, self._wake, self._freed = inventory, is_open, wake, freed
 
     def settle(self, unknown: Collection[str] = ()) -> None:
-        """All tasks are known from now on, but for those of namespaces that are `unknown`: pods that have ended are kept for those that
-        are open, and for nobody else.
-        """
+        """All tasks are known, but for those of `unknown` namespaces: elsewhere, pods that have ended are kept for those that are open."""
         self._settled, self._unknown = True, unknown
         for owner in self.owners():
             if not self._is_open(owner):
