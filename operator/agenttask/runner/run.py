@@ -169,8 +169,12 @@ class TaskRun:
     async def _deliver(self, output: str | None) -> Report:
         """The last report, as it stands in the channel."""
         report = self._record.report(self._models.usage, self._models.cost_text, done=True, output=output)
+        write = self._station.channel.write
         try:
-            self._station.channel.write(report)
+            if output is not None and len(output) > MAX_RENDERED_BYTES:
+                await asyncio.to_thread(write, report)  # where it is too large it is counted
+            else:
+                write(report)
         except OutputTooLarge as too_large:
             from agenttask.runner.output_handover import hand_over  # few tasks need it
 

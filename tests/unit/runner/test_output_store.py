@@ -21,8 +21,9 @@ from agenttask.api.reasons import Reason
 from agenttask.api.report import ObjectReport, Report
 from agenttask.api.report import decode as decode_report
 from agenttask.domain.rendering import render
+from agenttask.domain.utf8 import utf8_length
 from agenttask.plugin.step import StepContext, StepOutput
-from agenttask.runner import output_store
+from agenttask.runner import output_store, termination
 from agenttask.runner import run as run_module
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
@@ -217,6 +218,19 @@ async def test_what_may_be_rendered_into_much_is_rendered_beside_the_loop(
     monkeypatch.setattr(run_module, "render", watched)
     outcome = await pod.run("a", store=store, output="{{ steps.s0.text }}b")
     assert (outcome.output, [each == threading.get_ident() for each in on]) == ("ab", [store is None])
+
+
+async def test_a_large_output_is_counted_beside_the_loop(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    on: list[int] = []
+
+    def watched(text: str) -> int:
+        on.append(threading.get_ident())
+        return utf8_length(text)
+
+    monkeypatch.setattr(termination, "utf8_length", watched)
+    texts = ["ü" * (MIB // 2), "b" * MIB]
+    outcome = await pod.run(*texts, output="{{ steps.s0.text }}{{ steps.s1.text }}")
+    assert (outcome.error, len(on), threading.get_ident() in on) == (None, 1, False)
 
 
 async def test_a_large_output_has_more_time(pod: Pod) -> None:
