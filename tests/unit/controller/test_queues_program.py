@@ -1,12 +1,15 @@
 """Queues under the whole controller, on the fake API server: never more than may run, also over a restart, and few writes."""
 
-import asyncio
+import time
 from typing import Any
 
 import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.apiserver_store import Change
 from tests.fakes.controller_program import ended, node, phase, program, said, status, success, task
+
+from agenttask.api.constants import LABEL_QUEUE
+from agenttask.domain import moment
 
 RUN = PodRun(message=said(), run_seconds=0.05)
 
@@ -15,10 +18,27 @@ def queue(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": spec}
 
 
-class Watchman:
-    """Counts the pods whose container has not ended, at every change of one."""
+def owner(pod: dict[str, Any]) -> str:
+    """The name of a pod's task."""
+    return str(pod["metadata"]["ownerReferences"][0]["name"])
 
-    def __init__(self, server: FakeApiServer) -> None:
+
+def pods_of(server: FakeApiServer, *names: str) -> list[dict[str, Any]]:
+    """The pods of these tasks."""
+    return [pod for pod in server.objects("pods") if owner(pod) in names]
+
+
+async def passes(server: FakeApiServer, name: str) -> None:
+    """A task of another queue comes and gets its pod: what had happened before, the controller has looked at."""
+    server.put("agenttasks", task(name))
+    await server.until(lambda: pods_of(server, name))
+
+
+class Watchman:
+    """Counts the pods of a queue whose container has not ended, at every change of one."""
+
+    def __init__(self, server: FakeApiServer, queue: str = "") -> None:
+        self._queue = queue
         self._live: set[str] = set()
         self.most = 0
         self.order: list[str] = []
@@ -28,7 +48,9 @@ class Watchman:
         if change.resource.plural != "pods":
             return
         seen = change.after or change.before or {}
-        name = seen["metadata"]["ownerReferences"][0]["name"]
+        if self._queue and seen["metadata"]["labels"].get(LABEL_QUEUE) != self._queue:
+            return
+        name = owner(seen)
         if change.after is None or seen.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             self._live.discard(name)
         else:
@@ -56,15 +78,14 @@ async def test_never_more_run_than_may_and_all_of_them_in_the_end() -> None:
 async def test_a_restart_admits_no_more_than_may_run() -> None:
     async with FakeApiServer(bookmark_seconds=0.5) as server:
         server.put("nodes", node())
-        watchman = Watchman(server)
+        watchman = Watchman(server, "two")
         server.put("agentqueues", queue("two", concurrency=2))
         for number in range(10):
             server.put("agenttasks", task(f"t{number}", queue="two", priority=number))
         async with program(server):
             await server.until(lambda: len(server.objects("pods")) == 2)
         async with program(server):
-            await asyncio.sleep(0.3)
-            assert len(server.objects("pods")) == 2
+            await passes(server, "other")
             server.kubelet.auto_run(success)
             for pod in server.objects("pods"):
                 await server.kubelet.run_pod(pod["metadata"]["name"], said())
@@ -78,19 +99,26 @@ async def test_a_priority_that_changes_moves_its_task() -> None:
     async with FakeApiServer(bookmark_seconds=0.5) as server:
         server.put("nodes", node())
         server.kubelet.auto_run(success)
-        watchman = Watchman(server)
+        watchman = Watchman(server, "one")
         server.put("agentqueues", queue("one", concurrency=1, paused=True))
-        async with program(server):
+        async with program(server) as controller:
             for number in range(4):
                 server.put("agenttasks", task(f"t{number}", queue="one", priority=number))
             await phase(server, "t0", "Queued")
             server.patch("agenttasks", "t0", {"spec": {"priority": 9}})
-            await asyncio.sleep(0.2)
+            tasks, uid = controller._world.tasks, (server.get("agenttasks", "t0") or {})["metadata"]["uid"]
+            await server.until(lambda: (known := tasks.get(uid)) and known.spec and known.spec.priority == 9)
+            await passes(server, "other")
             server.patch("agentqueues", "one", {"spec": {"paused": False}})
             for number in range(4):
                 await ended(server, f"t{number}")
 
     assert watchman.order == ["t0", "t3", "t2", "t1"]
+
+
+def told(server: FakeApiServer) -> int:
+    """How often the status of a task was written."""
+    return sum("/agenttasks/" in path for _, path in server.writes)
 
 
 async def test_a_long_line_is_told_slowly_and_its_queue_seldom() -> None:
@@ -100,14 +128,14 @@ async def test_a_long_line_is_told_slowly_and_its_queue_seldom() -> None:
         async with program(server):
             for number in range(200):
                 server.put("agenttasks", task(f"t{number}", queue="still"))
-            await server.until(lambda: any("/agenttasks/" in path for _, path in server.writes), 10)
-            before = len(server.writes)
-            await asyncio.sleep(2.0)
-            told = len(server.writes) - before
+            await server.until(lambda: told(server), 10)
+            before, began = told(server), time.monotonic()
+            await server.until(lambda: told(server) >= before + 10, 10)
+            took = time.monotonic() - began
             await server.until(lambda: (server.get("agentqueues", "still") or {}).get("status", {}).get("pending") == 200, 10)
             found = [status(server, f"t{number}") for number in range(200)]
 
-    assert 5 <= told <= 12
+    assert took >= 1.0, "ten take two seconds, less what the first came late"
     positions = [one["queuePosition"] for one in found if "queuePosition" in one]
     assert len(positions) == len(set(positions))
     assert {one["reason"] for one in found if one} == {"QueuePaused"}
@@ -190,6 +218,7 @@ async def test_a_slot_is_taken_until_the_pod_that_is_being_deleted_is_gone(how: 
     """The task may be gone at once, its pod has its grace: two of a queue of one were at work side by side."""
     async with FakeApiServer(**GRACEFUL) as server:
         server.put("nodes", node())
+        watchman = Watchman(server, "one")
         server.put("agentqueues", queue("one", concurrency=1))
         async with program(server):
             pod = await waiting_for_one(server)
@@ -198,28 +227,27 @@ async def test_a_slot_is_taken_until_the_pod_that_is_being_deleted_is_gone(how: 
             else:
                 server.patch("agenttasks", "runs", {"spec": {"cancel": True} if how == "cancelled" else {"suspend": True}})
             await server.until(lambda: "deletionTimestamp" in server.objects("pods")[0]["metadata"])
-            await asyncio.sleep(1.5)
-            assert len(server.objects("pods")) == 1
+            await passes(server, "other")
             server.kubelet.finish_deletion(pod)
-            await server.until(lambda: server.objects("pods"))
-            (following,) = server.objects("pods")
-            assert following["metadata"]["ownerReferences"][0]["name"] == "waits"
+            await server.until(lambda: pods_of(server, "waits"))
+
+    assert (watchman.order, watchman.most) == (["runs", "waits"], 1)
 
 
 async def test_a_controller_that_starts_anew_knows_of_pods_whose_tasks_were_deleted() -> None:
     async with FakeApiServer(**GRACEFUL) as server:
         server.put("nodes", node())
+        watchman = Watchman(server, "one")
         server.put("agentqueues", queue("one", concurrency=1))
         async with program(server):
             pod = await waiting_for_one(server)
         server.remove("agenttasks", "runs", graceful=True)
         async with program(server):
-            await asyncio.sleep(1.5)
-            assert [one["metadata"]["name"] for one in server.objects("pods")] == [pod]
+            await passes(server, "other")
             server.kubelet.finish_deletion(pod)
-            await server.until(lambda: server.objects("pods"))
-            (following,) = server.objects("pods")
-            assert following["metadata"]["ownerReferences"][0]["name"] == "waits"
+            await server.until(lambda: pods_of(server, "waits"))
+
+    assert (watchman.order, watchman.most) == (["runs", "waits"], 1)
 
 
 async def test_a_lost_node_gives_its_slot_back_when_its_pods_count_as_lost() -> None:
@@ -229,6 +257,10 @@ async def test_a_lost_node_gives_its_slot_back_when_its_pods_count_as_lost() -> 
         async with program(server, "nodeLostSeconds=3"):
             await waiting_for_one(server)
             server.remove("agenttasks", "runs", graceful=True)
-            await asyncio.sleep(1.0)
-            assert len(server.objects("pods")) == 1
             await server.until(lambda: len(server.objects("pods")) == 2, 10)
+            ((lost,), (made,)) = (pods_of(server, name) for name in ("runs", "waits"))
+
+    ends, began = moment.parse(lost["metadata"]["deletionTimestamp"]), moment.parse(made["metadata"]["creationTimestamp"])
+    assert ends is not None
+    assert began is not None
+    assert began >= ends + 3
