@@ -76,12 +76,18 @@ rejections = st.one_of(
     st.builds(Rejection, reason=st.just(Reason.UNSCHEDULABLE), message=texts, passing=st.just(True)),
 )
 observations = st.builds(
-    lambda one, admission, rejection, missing, other: seen(
-        one, admission=admission, rejection=rejection, missing_input=missing, next_class=other
+    lambda one, admission, rejection, refused, missing, other: seen(
+        one,
+        admission=admission,
+        rejection=rejection,
+        never_made=refused and rejection is not None and one is None,
+        missing_input=missing,
+        next_class=other,
     ),
     st.none() | pods(),
     admissions,
     rejections,
+    st.booleans(),
     st.none() | texts,
     st.none() | st.builds(NextClass, class_=st.just("other"), anew=st.booleans()),
 )
@@ -173,6 +179,17 @@ def test_a_pod_is_made_only_where_none_is_on_record(
         assert not wished.get("suspend")
         assert made.status is None
         assert later < 110
+
+
+@given(observations, before, wishes, st.floats(0, 3000))
+@settings(max_examples=150, deadline=None)
+def test_an_attempt_that_never_had_a_pod_is_neither_on_record_nor_counted(
+    found: Observation, status: AgentTaskStatus, wished: dict[str, Any], later: float
+) -> None:
+    made = plan(task(status, **wished), found, CREATED + later)
+    if made.status is not None and found.never_made:
+        assert made.status.attempt == made.status.ended_attempts == status.ended_attempts
+        assert status.attempt != 1 or made.status.pod_name is None
 
 
 @given(observations, before, wishes, st.floats(0, 3000))
