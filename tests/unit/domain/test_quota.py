@@ -1,15 +1,11 @@
-"""What refusals teach, against an API server with a quota that is late to know of a pod's end: order, number of tries, nobody forgotten."""
+"""What refusals teach: who need not ask, who is tried and when, what is left. How turns go under quotas is in test_quota_turns.py."""
 
-from collections import Counter
 from decimal import Decimal
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agenttask.domain.holdings import Holding, Holdings
-from agenttask.domain.queueing import Line, Wish
 from agenttask.domain.quota import MOST_SIZES, WIDE, Asked, Quotas, Refusal
 from agenttask.domain.quota_message import read
 
@@ -222,6 +218,19 @@ def test_where_somebody_adds_what_we_cannot_reckon_on_the_next_try_waits_all_the
     assert here.obstacle(N, asked(), NOW + 10) is None
 
 
+def test_what_was_learned_of_a_size_adds_up() -> None:
+    here = quotas()
+    for name in ("limits.cpu", "limits.memory"):
+        here.refused(N, "a", asked(), Refusal(message="full", quota="few", requested={name: Decimal(2)}, left={name: Decimal(1)}), NOW)
+    for _ in range(2):
+        here.freed(N, asked())
+    assert here.obstacle(N, asked(), NOW) is None
+    here.grant(N, "b", asked())
+    (closed,) = here._closed[N].values()
+
+    assert closed.left == {"limits.cpu": 1 + 2 * 2 - 2, "limits.memory": 1 + 2 * 2 - 2}
+
+
 def test_a_try_that_comes_to_nothing_leaves_its_place_to_another() -> None:
     here = quotas()
     here.refused(N, "a", asked(), refusal(), NOW)
@@ -229,158 +238,3 @@ def test_a_try_that_comes_to_nothing_leaves_its_place_to_another() -> None:
     assert here.obstacle(N, asked(), NOW + 10) == "full"
     here.leave(N, "b")
     assert here.obstacle(N, asked(), NOW + 10) is None
-
-
-class Server(msgspec.Struct):
-    """A namespace's quota of memory: it refuses as the API server does, and knows of an end one step late."""
-
-    limit: int
-    used: int = 0
-    late: int = 0
-    foreign: int = 0
-
-    def take(self, size: int) -> Refusal | None:
-        left = self.limit - self.used - self.foreign
-        if size <= left:
-            self.used += size
-            return None
-        return refusal(size, left=left)
-
-
-class Controller:
-    """The line, the quotas and a server, joined as the dispatcher joins them; `drivers` POSTs are on their way at once."""
-
-    def __init__(self, server: Server, drivers: int) -> None:
-        self.server, self.drivers, self.now = server, drivers, NOW
-        self.quotas = Quotas(lambda failures: min(16.0, 2.0 ** (failures - 1)))
-        self.line, self.held = Line(lambda *_: 0), Holdings()
-        self.tasks: dict[str, tuple[int, int]] = {}
-        self.given: list[str] = []
-        self.running: list[str] = []
-        self.posts, self.refusals = 0, Counter[float]()
-
-    def put(self, uid: str, size: int, priority: int) -> None:
-        self.tasks[uid] = (size, priority)
-        self.wait(uid)
-
-    def wait(self, uid: str) -> None:
-        size, priority = self.tasks[uid]
-        self.line.put(uid, Wish(namespace=N, queue="q", pod=size), priority=priority, since=NOW)
-
-    def fits(self, wish: Wish) -> str | None:
-        return "cpu" if self.quotas.obstacle(N, asked(size_of(wish)), self.now) is None else None
-
-    def grant(self, uid: str, wish: Wish, class_: str) -> None:
-        higher = [other for other in self.line if self.tasks[other][0] <= size_of(wish) and self.tasks[other][1] > self.tasks[uid][1]]
-        assert not higher, "a lower priority has overtaken one that asks for no more"
-        self.quotas.grant(N, uid, asked(size_of(wish)))
-        self.held.add(uid, Holding(wish=wish, class_=class_))
-        self.given.append(uid)
-
-    def decide(self) -> None:
-        self.line.admit(None, fits=self.fits, running=self.held.of_namespace, grant=self.grant, now=self.now)
-
-    def post(self) -> None:
-        """The drivers take what was given; what a refusal has made pointless goes back into the line."""
-        batch: list[str] = []
-        while self.given and len(batch) < self.drivers:
-            uid = self.given.pop(0)
-            size = self.tasks[uid][0]
-            if N in self.quotas and not self.quotas.is_current(N, uid) and self.quotas.obstacle(N, asked(size), self.now) is not None:
-                self.held.remove(uid)
-                self.quotas.leave(N, uid)
-                self.wait(uid)
-            else:
-                batch.append(uid)
-        for uid in batch:
-            size = self.tasks[uid][0]
-            self.posts += 1
-            refused = self.server.take(size)
-            if refused is None:
-                self.running.append(uid)
-                self.quotas.made(N, uid, self.now)
-            else:
-                self.refusals[self.now] += 1
-                self.quotas.refused(N, uid, asked(size), refused, self.now)
-                self.held.remove(uid)
-                self.wait(uid)
-
-    def end(self, index: int) -> None:
-        if self.running:
-            uid = self.running.pop(index % len(self.running))
-            self.held.remove(uid)
-            self.server.late += self.tasks[uid][0]
-            self.quotas.freed(N, asked(self.tasks[uid][0]))
-
-    def step(self, seconds: float = 1.0) -> None:
-        self.now += seconds
-        self.decide()
-        for _ in range(50):
-            if not self.given:
-                break
-            self.post()
-            self.decide()
-        self.server.used -= self.server.late
-        self.server.late = 0
-
-
-def size_of(wish: Wish) -> int:
-    assert isinstance(wish.pod, int)
-    return wish.pod
-
-
-events = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), st.integers(1, 4), st.integers(0, 3)),
-        st.tuples(st.just("end"), st.integers(0, 50)),
-        st.tuples(st.just("foreign"), st.integers(0, 6)),
-        st.tuples(st.just("raise"), st.integers(0, 12)),
-        st.tuples(st.just("step"), st.sampled_from([0.1, 1.0, 20.0])),
-    ),
-    max_size=60,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 10), st.integers(1, 4), events)
-def test_no_lower_priority_overtakes_and_in_the_end_all_have_run(limit: int, drivers: int, steps: list[tuple[object, ...]]) -> None:
-    here, count = Controller(Server(limit=limit), drivers), 0
-    for step in steps:
-        match step:
-            case ("put", int(size), int(priority)):
-                here.put(f"t{count:02}", size, priority)
-                count += 1
-            case ("end", int(index)):
-                here.end(index)
-            case ("foreign", int(amount)):
-                here.server.foreign = amount
-            case ("raise", int(most)):
-                here.server.limit = most
-            case ("step", float(seconds)):
-                here.step(seconds)
-    here.server.foreign, here.server.limit = 0, 20
-    for _ in range(200):
-        here.step()
-        here.end(0)
-        if not len(here.line) and not here.running:
-            break
-
-    assert (len(here.line), here.running, here.given) == (0, [], [])
-    assert here.posts == count + sum(here.refusals.values())
-
-
-@pytest.mark.parametrize("sizes", [[1], [1, 2, 3], list(range(1, 200))], ids=["one size", "three sizes", "all of other sizes"])
-def test_five_hundred_that_do_not_fit_are_tried_a_few_times_a_minute(sizes: list[int]) -> None:
-    here = Controller(Server(limit=0), drivers=16)
-    for number in range(500):
-        here.put(f"t{number:03}", sizes[number % len(sizes)], number % 3)
-    for _ in range(600):
-        here.step()
-    first = here.posts
-    assert first <= 16 + 600 / 16 + 8
-    here.server.limit = 10**6
-    for _ in range(20):
-        here.step()
-
-    assert len(here.running) == 500
-    assert here.posts == first + 500
