@@ -77,14 +77,16 @@ class PodCache:
         if old is not None and owner_of(old) != owner:
             self._taken(old)
         if not owner:
+            if new is None or not _is_charged(new):
+                self._inventory.pod_changed(pod, gone=True)  # it may have been ours, and has held its device until now
             return
         name = pod.metadata.name
         self._expected.pop((owner, name), None)
         before = self._pop(owner, name)
         if new is not None:
             self._pods.setdefault(owner, {})[name] = new
-        elif self._is_open(owner):
-            self._gone.setdefault(owner, {})[name] = pod
+        else:
+            self._keep_last(owner, name, pod)
         self._inventory.pod_changed(pod, gone=new is None)
         if before is not None and _is_charged(before) and (new is None or not _is_charged(new)):
             self._freed(owner)
@@ -95,11 +97,14 @@ class PodCache:
         """Somebody made the pod another's: for its task it is gone."""
         owner, name = owner_of(old), old.metadata.name
         if owner and self._pop(owner, name) is not None:
-            if self._is_open(owner):
-                self._gone.setdefault(owner, {})[name] = old
+            self._keep_last(owner, name, old)
             if _is_charged(old):
                 self._freed(owner)
             self._wake(owner)
+
+    def _keep_last(self, owner: str, name: str, pod: Pod) -> None:
+        if self._is_open(owner):
+            self._gone.setdefault(owner, {})[name] = pod
 
     def _pop(self, owner: str, name: str) -> Pod | None:
         pods = self._pods.get(owner)
@@ -132,7 +137,7 @@ class PodCache:
         self._expected.pop((owner, name), None)
         pod = self._pop(owner, name)
         if pod is not None:
-            self._gone.setdefault(owner, {})[name] = pod
+            self._keep_last(owner, name, pod)
             self._inventory.pod_changed(pod, gone=True)
             self._freed(owner)
 

@@ -190,6 +190,25 @@ def test_a_pod_that_somebody_takes_counts_for_its_task_no_more_and_leaves_nothin
     assert last is not None
     assert last.gone
     assert (pods.get("closed", "b"), [*pods.owners()]) == (None, [])
+    pods.seed(pod("d", owner="closed"), CREATED)
+    pods.lose("closed", "d")
+    assert pods.get("closed", "d") is None
+
+
+@pytest.mark.parametrize("last", [None, pod(owner="", gpu=True, phase="Succeeded")], ids=["gone", "ended"])
+def test_a_pod_that_somebody_takes_holds_its_device_until_it_ends(last: Pod | None) -> None:
+    inventory = Inventory([GPU], lambda: None)
+    inventory.learn_nodes(known=True)
+    inventory.on_node(None, gpu_node())
+    pods = PodCache(inventory=inventory, is_open=lambda _: True, wake=lambda _: None)
+    ours, nobodys = pod(gpu=True), pod(owner="", gpu=True)
+    pods.on_change(None, ours)
+    pods.on_change(ours, nobodys)
+    assert inventory.stock()[0].free == 0
+
+    pods.on_change(nobodys, last)
+
+    assert inventory.stock()[0].free == 1
 
 
 # ---- devices
