@@ -91,8 +91,7 @@ class Controller:
     def model_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """Take the model in; tasks that waited for it are woken."""
         if kind == "DELETED":
-            metadata = body.get("metadata", {})
-            self._world.models.remove(str(metadata.get("namespace", "")), str(metadata.get("name", "")))
+            self._world.models.gone(body)
         else:
             self._world.models.put(body)
 

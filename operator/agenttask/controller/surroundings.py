@@ -46,10 +46,12 @@ def _secret(spec: object) -> str:
 
 
 class Models:
-    """AgentModels by namespace and name."""
+    """AgentModels by namespace and name. kopf keeps the order of events for each uid, and not for two that had the same name in turn."""
 
     def __init__(self, wake: Callable[[Key], None]) -> None:
         self._models: dict[str, dict[str, SeenModel]] = {}
+        self._told: dict[tuple[str, str], tuple[str, int]] = {}
+        """The uid and the resourceVersion of each."""
         self._wake = wake
 
     def of(self, namespace: str) -> Mapping[str, SeenModel]:
@@ -57,13 +59,25 @@ class Models:
         return MappingProxyType(self._models.get(namespace, {}))
 
     def put(self, body: Mapping[str, Any]) -> None:
-        """A model appeared or changed."""
+        """A model appeared or changed; an older one of the same name never replaces a newer one."""
         namespace, name = _place(body)
+        uid, version = _identity(body)
+        known, latest = self._told.get((namespace, name), (uid, 0))
+        if known != uid and latest > version:
+            return
+        self._told[namespace, name] = uid, version
         self._models.setdefault(namespace, {})[name] = read_model(body.get("spec"))
         self._wake((MODEL, namespace, name))
 
+    def gone(self, body: Mapping[str, Any]) -> None:
+        """A model was deleted; another one may have its name by now."""
+        namespace, name = _place(body)
+        if self._told.get((namespace, name), ("", 0))[0] == _identity(body)[0]:
+            self.remove(namespace, name)
+
     def remove(self, namespace: str, name: str) -> None:
-        """A model went."""
+        """There is no model of this name."""
+        self._told.pop((namespace, name), None)
         models = self._models.get(namespace, {})
         models.pop(name, None)
         if not models:
@@ -104,3 +118,10 @@ class Presence:
 def _place(body: Mapping[str, Any]) -> tuple[str, str]:
     metadata = body.get("metadata", {})
     return str(metadata.get("namespace", "")), str(metadata.get("name", ""))
+
+
+def _identity(body: Mapping[str, Any]) -> tuple[str, int]:
+    """The uid, and the resourceVersion, which is comparable (KEP-5504); 0 where it is none."""
+    metadata = body.get("metadata", {})
+    version = str(metadata.get("resourceVersion", ""))
+    return str(metadata.get("uid", "")), int(version) if version.isascii() and version.isdigit() else 0

@@ -313,6 +313,28 @@ def test_models_and_inputs_wake_whoever_waits_for_them() -> None:
     assert (dict(models.of("n")), models.names()) == ({}, [])
 
 
+def test_a_model_outlives_what_is_told_late_of_one_that_had_its_name() -> None:
+    def body(uid: str, version: int, model: str) -> dict[str, object]:
+        metadata = {"namespace": "n", "name": "m", "uid": uid, "resourceVersion": str(version)}
+        return {"metadata": metadata, "spec": {"client": "openai", "model": model}}
+
+    models = Models(lambda _: None)
+    models.put(body("new", 7, "x"))
+    models.put(body("old", 5, "y"))
+    models.gone(body("old", 6, "y"))
+    (found,) = models.of("n").values()
+    assert found.spec is not None
+    assert found.spec.model == "x"
+
+    models.put(body("new", 3, "z"))  # etcd came back from a backup
+    (found,) = models.of("n").values()
+    assert found.spec is not None
+    assert found.spec.model == "z"
+    models.gone(body("new", 4, "z"))
+    models.put(body("third", 1, "w"))
+    assert models.names() == [("n", "m")]
+
+
 def test_the_oldest_waiters_wake_first_and_at_most_so_many() -> None:
     wakeups = Wakeups()
     key, other = ("devices",), ("model", "n", "m")
