@@ -13,9 +13,9 @@ from tests.e2e.cluster import Namespace, node_folder
 
 pytestmark = pytest.mark.cluster
 WORKSPACES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "kept": ({"keepFiles": ["*.txt"]}, {}, 1),
-    "again": ({}, {}, 2),
-    "claimed": ({}, {"workspace": {"persistentVolumeClaim": {"claimName": "kept-work"}}}, 1),
+    "forced-kept": ({"keepFiles": ["*.txt"]}, {}, 1),
+    "forced-anew": ({}, {}, 2),
+    "forced-claimed": ({}, {"workspace": {"persistentVolumeClaim": {"claimName": "kept-work"}}}, 1),
 }
 """By task: what step two says, what the task says, and which attempt's file step four reads."""
 

@@ -28,7 +28,7 @@ def models() -> list[dict[str, Any]]:
     """Models of this file only."""
     prices = {"inputPerMillion": "1000", "outputPerMillion": "2000", "currency": "EUR"}
     breaker = {"failurePercent": 1, "minimumCalls": 1, "openSeconds": 600}
-    failing = {"client": "openai", "endpoint": "http://llm:8080/500/v1", "model": "down", "retry": {"limit": 0}}
+    failing = {"client": "openai", "endpoint": "http://llm:8080/500/of-costs/v1", "model": "down", "retry": {"limit": 0}}
     secure = {"client": "openai", "endpoint": "https://secure-llm:8443/v1", "model": "secure"}
     trusted = {**secure, "caBundle": {"configMapKeyRef": {"name": "test-ca", "key": "ca.pem"}}}
     smollm2 = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
@@ -132,7 +132,7 @@ def test_the_fallback_answers_the_breaker_spares_the_broken_endpoint_and_status_
     assert status["phase"] == "Succeeded", status
     assert status["usage"]["cost"] == "0.0510 EUR"  # 3 answers of 7 tokens at 1000 and 5 at 2000 a million
     calls = release.kubectl("logs", "llm").splitlines()
-    assert calls.count("POST /500/v1/chat/completions 500") == 1
+    assert calls.count("POST /500/of-costs/v1/chat/completions 500") == 1
     log = release.kubectl("logs", status["podName"])
     assert "'priced'" in log
     header, row = release.kubectl("get", "at", "costs", "-o", "wide").splitlines()
