@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from agenttask.api.model import AgentModelSpec
 from agenttask.controller.admission import MODEL, Key
+from agenttask.controller.resource_version import comparable
 from agenttask.controller.seen_model import SeenModel
 from agenttask.controller.wire import PartialObject
 
@@ -121,7 +122,6 @@ def _place(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _identity(body: Mapping[str, Any]) -> tuple[str, int]:
-    """The uid, and the resourceVersion, which is comparable (KEP-5504); 0 where it is none."""
+    """The uid, and the resourceVersion as a number."""
     metadata = body.get("metadata", {})
-    version = str(metadata.get("resourceVersion", ""))
-    return str(metadata.get("uid", "")), int(version) if version.isascii() and version.isdigit() else 0
+    return str(metadata.get("uid", "")), comparable(str(metadata.get("resourceVersion", "")))

@@ -8,6 +8,7 @@ import msgspec
 
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.task import AgentTaskSpec, AgentTaskStatus
+from agenttask.controller.resource_version import comparable
 from agenttask.domain.observation import SeenTask
 
 logger: Final = logging.getLogger(__name__)
@@ -66,9 +67,7 @@ class TaskCache:
 
 
 def _version(task: SeenTask) -> int:
-    """Comparable since Kubernetes 1.35 (KEP-5504), and in fact always."""
-    version = task.metadata.resource_version
-    return int(version) if version.isascii() and version.isdigit() else 0
+    return comparable(task.metadata.resource_version)
 
 
 def _name(body: Mapping[str, Any]) -> str:
