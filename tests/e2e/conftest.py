@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -101,6 +102,19 @@ def uninstall(namespace: Namespace) -> None:
     """`helm uninstall`, and the namespace with all that is in it; the CRDs stay."""
     subprocess.run(["helm", "uninstall", "agenttask", "-n", namespace.name], env=namespace.environment, capture_output=True, check=False)
     namespace.kubectl("delete", "namespace", namespace.name, "--wait=false", check=False)
+
+
+@pytest.fixture(scope="session")
+def node_address(cluster_environment: dict[str, str]) -> str:
+    """The node's address, at which pods reach a server that a test runs beside it."""
+    anywhere = Namespace(name="default", environment=cluster_environment)
+    address = anywhere.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}")
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            pytest.skip(f"the node's address {address} is not of this machine, pods could not reach a server here: {error}")
+    return address
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -60,16 +59,9 @@ def until_logged(namespace: Namespace, pod: str, line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(cluster_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def store(node_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The server on the node's address, where pods reach it."""
-    anywhere = Namespace(name="default", environment=cluster_environment)
-    address = anywhere.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}")
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError as error:
-            pytest.skip(f"the node's address {address} is not of this machine, pods could not reach the store here: {error}")
-    with S3Server(versitygw(print), tmp_path_factory.mktemp("s3"), host=address) as server:
+    with S3Server(versitygw(print), tmp_path_factory.mktemp("s3"), host=node_address) as server:
         server.bucket(BUCKET)
         yield server
 

@@ -1,7 +1,6 @@
 """With an OTLP endpoint, the whole life of a real task is one trace in a real OTLP server."""
 
 import secrets
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,16 +23,9 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def phoenix(cluster_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
+def phoenix(node_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
     """Phoenix on the node's address, where pods reach it."""
-    anywhere = Namespace(name="default", environment=cluster_environment)
-    address = anywhere.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}")
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError as error:
-            pytest.skip(f"the node's address {address} is not of this machine, pods could not reach Phoenix here: {error}")
-    with Phoenix(python_of_phoenix(print), tmp_path_factory.mktemp("phoenix"), host=address) as server:
+    with Phoenix(python_of_phoenix(print), tmp_path_factory.mktemp("phoenix"), host=node_address) as server:
         yield server
 
 
