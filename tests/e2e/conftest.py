@@ -61,7 +61,7 @@ def models() -> list[dict[str, Any]]:
     ]
     return [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model-key"}, "stringData": {"key": "TOPSECRET"}},
-        model("echo", {"client": "scripted", "model": "echo"}),
+        model("plain", {"client": "scripted", "model": "echo"}),  # the examples have an `echo` of their own
         model("remote", {"client": "openai", "endpoint": "http://llm:8080/ok/v1", "model": "scripted", "credentials": credentials}),
         model("refusing", {"client": "openai", "endpoint": "http://127.0.0.1:9/v1", "model": "none"}),
         *answers,

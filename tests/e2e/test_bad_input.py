@@ -40,7 +40,7 @@ CASES = (
         spec="""
         steps:
           - {name: docs, read: {paths: [x]}}
-          - {name: ask, chat: {model: echo, prompt: "{{ steps.dosc.text }}"}}
+          - {name: ask, chat: {model: plain, prompt: "{{ steps.dosc.text }}"}}
         """,
         reason="InvalidTemplate",
         message=r"spec\.steps\[1\]\.chat\.prompt.*'dosc'.*'docs'",
@@ -50,7 +50,7 @@ CASES = (
         name="undefined-param",
         spec="""
         params: {file: a}
-        steps: [{name: ask, chat: {model: echo, prompt: "{{ params.fiel }}"}}]
+        steps: [{name: ask, chat: {model: plain, prompt: "{{ params.fiel }}"}}]
         """,
         reason="InvalidTemplate",
         message=r"spec\.steps\[0\]\.chat\.prompt.*'fiel'.*'file'",
@@ -59,7 +59,7 @@ CASES = (
     Case(
         name="template-that-computes",
         spec="""
-        steps: [{name: ask, chat: {model: echo, prompt: "{{ 'a' * 300000000 }}"}}]
+        steps: [{name: ask, chat: {model: plain, prompt: "{{ 'a' * 300000000 }}"}}]
         """,
         reason="InvalidTemplate",
         message=r"spec\.steps\[0\]\.chat\.prompt",
@@ -69,7 +69,7 @@ CASES = (
         name="unknown-strategy",
         spec="""
         device: {strategy: atuo}
-        steps: [{name: ask, chat: {model: echo, prompt: hi}}]
+        steps: [{name: ask, chat: {model: plain, prompt: hi}}]
         """,
         reason="UnknownPlugin",
         message=r"'atuo'.*auto.*did you mean 'auto'",
@@ -79,7 +79,7 @@ CASES = (
         name="unknown-threading",
         spec="""
         execution: {threading: asink}
-        steps: [{name: ask, chat: {model: echo, prompt: hi}}]
+        steps: [{name: ask, chat: {model: plain, prompt: hi}}]
         """,
         reason="UnknownPlugin",
         message=r"'asink'.*async",
@@ -120,7 +120,7 @@ CASES = (
         spec="""
         pendingDeadlineSeconds: 5
         device: {classes: [tpu]}
-        steps: [{name: ask, chat: {model: echo, prompt: hi}}]
+        steps: [{name: ask, chat: {model: plain, prompt: hi}}]
         """,
         reason="PendingDeadlineExceeded",
         message=r"UnknownClass.*tpu",
@@ -402,6 +402,6 @@ def test_an_unknown_field_is_refused_by_the_api_server_and_named(release: Namesp
 
 
 def test_two_kinds_in_one_step_are_refused_by_the_api_server(release: Namespace) -> None:
-    task = {"steps": [{"name": "a", "read": {"paths": ["x"]}, "chat": {"model": "echo", "prompt": "hi"}}]}
+    task = {"steps": [{"name": "a", "read": {"paths": ["x"]}, "chat": {"model": "plain", "prompt": "hi"}}]}
     with pytest.raises(AssertionError, match="exactly one"):
         release.apply({"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "both"}, "spec": task})

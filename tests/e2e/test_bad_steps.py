@@ -64,7 +64,7 @@ CASES = (
     Case(
         name="schema-that-is-none",
         spec="""
-        steps: [{name: a, chat: {model: echo, prompt: hi, responseSchema: {type: objekt}}}]
+        steps: [{name: a, chat: {model: plain, prompt: hi, responseSchema: {type: objekt}}}]
         """,
         reason="InvalidTask",
         message=r"responseSchema.*objekt",
@@ -189,7 +189,7 @@ CASES = (
     Case(
         name="all-models-are-required",
         spec="""
-        steps: [{name: a, chat: {models: [echo, answers-401], requireAll: true, prompt: hi}}]
+        steps: [{name: a, chat: {models: [plain, answers-401], requireAll: true, prompt: hi}}]
         """,
         reason="ModelRejected",
         message=r"answers-401.*401",
@@ -271,10 +271,10 @@ def test_bad_input_to_steps_and_models_fails_with_its_reason(case: Case, statuse
         pytest.param({"steps": [{"name": "a", "parallelism": 2, "exec": {"command": ["true"]}}]}, "parallelism", id="parallelism"),
         pytest.param({"steps": [{"name": "a", "retry": {"limit": 0}, "exec": {"command": ["true"]}}]}, "retry.limit", id="retry"),
         pytest.param(
-            {"steps": [{"name": "a", "chat": {"model": "echo", "prompt": "x", "temperature": "2.5"}}]}, "temperature", id="temperature"
+            {"steps": [{"name": "a", "chat": {"model": "plain", "prompt": "x", "temperature": "2.5"}}]}, "temperature", id="temperature"
         ),
-        pytest.param({"steps": [{"name": "a", "chat": {"model": "echo", "models": ["echo"], "prompt": "x"}}]}, "models", id="two-models"),
-        pytest.param({"steps": [{"name": "a", "chat": {"model": "echo"}}]}, "prompt", id="no-prompt"),
+        pytest.param({"steps": [{"name": "a", "chat": {"model": "plain", "models": ["plain"], "prompt": "x"}}]}, "models", id="two-models"),
+        pytest.param({"steps": [{"name": "a", "chat": {"model": "plain"}}]}, "prompt", id="no-prompt"),
         pytest.param({"steps": [{"name": "a", "git": {}}]}, "git", id="no-git-operation"),
     ],
 )

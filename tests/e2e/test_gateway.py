@@ -103,7 +103,7 @@ def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(relea
     """On an emptyDir step two runs again, unless it keeps its files; on a claim they are still there. Step one never does."""
     for name, (second, spec, _) in WORKSPACES.items():
         steps = (
-            {"name": "one", "chat": {"model": "echo", "prompt": "attempt {{ attempt }}"}},
+            {"name": "one", "chat": {"model": "plain", "prompt": "attempt {{ attempt }}"}},
             step("two", "echo made by attempt {{ attempt }} > made.txt", **second),
             step("three", "test {{ attempt }} = 2 || sleep 600"),
             step("four", "cat made.txt"),

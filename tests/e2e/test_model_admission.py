@@ -28,7 +28,7 @@ def test_no_more_tasks_run_against_a_model_than_its_limits_serve(release: Namesp
     release.apply(model("narrow", {"client": "scripted", "model": "echo", "limits": {"concurrentCalls": 1}}))
     release.apply(ask("narrow-first", "narrow", sleep(HELD_SECONDS)))
     release.until("narrow-first", lambda status: status.get("phase") == "Running", seconds=90)
-    release.apply(ask("narrow-next", "narrow"), ask("unbound", "echo"))
+    release.apply(ask("narrow-next", "narrow"), ask("unbound", "plain"))
 
     waits = release.until("narrow-next", lambda status: status.get("reason") == "ModelFull", seconds=30)
     found = release.all_ended(["narrow-first", "narrow-next", "unbound"], seconds=180)

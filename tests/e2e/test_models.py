@@ -33,7 +33,6 @@ def models() -> list[dict[str, Any]]:
     trusted = {**secure, "caBundle": {"configMapKeyRef": {"name": "test-ca", "key": "ca.pem"}}}
     smollm2 = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
     return [
-        model("plain", {"client": "scripted", "model": "echo"}),  # the examples have an `echo` of their own
         model("priced", {"client": "openai", "endpoint": "http://llm:8080/ok/v1", "model": "scripted", "prices": prices}),
         model("down", {**failing, "circuitBreaker": breaker, "fallback": ["priced"]}),
         model("secure", trusted),

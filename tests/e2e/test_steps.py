@@ -95,7 +95,7 @@ TASKS: dict[str, dict[str, Any]] = {
             "execution": {"threading": strategy, "maxProcesses": 1},
             "steps": [
                 exec_("text", "seq 1 100000 > numbers.md"),
-                {"name": "index", "embed": {"model": "echo", "paths": ["numbers.md"], "passageCharacters": 8192}},
+                {"name": "index", "embed": {"model": "plain", "paths": ["numbers.md"], "passageCharacters": 8192}},
                 {"name": "find", "retrieve": {"from": "index", "query": "777", "topK": 1}},
             ],
             "output": "{{ steps.find.json[0].source }}",

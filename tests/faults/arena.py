@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +15,14 @@ from tests.faults.checker import TERMINAL, End, History, check
 from tests.faults.clock import skewed
 from tests.faults.control_plane import NODE, OPERATORS, ControlPlane, rendered, until_there
 from tests.faults.controller import ControllerProcess
-from tests.faults.history import Recorder, Version, Write, read_writes
+from tests.faults.history import Recorder, Version, Write, begun_after, read_writes
 from tests.faults.launching import by_exec
 from tests.faults.paths import path
 from tests.faults.plan import Plan
 from tests.faults.proxy import FaultProxy
 from tests.faults.soak import SEED, SEED_VARIABLE, SOAK
 
-QUIET_SECONDS: Final = 0.8
+QUIET_SECONDS: Final = 1.0
 GONE_SECONDS: Final = 30.0
 Script = Callable[[FakePod], Awaitable[None]]
 
@@ -153,8 +154,7 @@ class Arena:
     async def judge(self, ends: Mapping[str, End], *, seconds: float = 60.0) -> History:
         """Wait for the end, keep still for a while, and hold what happened to the invariants."""
         await self.settled(ends, seconds=seconds)
-        await asyncio.sleep(0.2)  # an audit line may come a little after what it tells of
-        before = len(self.writes())
+        still = datetime.now(UTC) + timedelta(seconds=0.2)  # what was begun may end
         await asyncio.sleep(QUIET_SECONDS)
         writes = self.writes()
         history = History(
@@ -164,7 +164,7 @@ class Arena:
             log="\n".join(one.log for one in self.controllers),
             secrets=self.secrets,
             fenced=frozenset(self.fenced),
-            late=writes[before:],
+            late=begun_after(writes, still),
             kills=sum(one.kills for one in self.controllers),
         )
         wrong = check(history, ends)

@@ -1,14 +1,16 @@
 """What happened in one namespace: every version of every pod and task, and every write with its author.
 
 Versions come from a watch that no fault touches, and that goes on where it was when the API server is restarted; writes
-from the audit log, which is there before the answer is.
+from the audit log. A line of that may come long after what it tells of: an answer of more than 4 KiB is sent before its
+request is over, and a watch tells of it before that. So the order of writes is that of their times, not of their lines.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -41,7 +43,7 @@ class Version(Struct, frozen=True, kw_only=True):
 
 
 class Write(Struct, frozen=True, kw_only=True):
-    """A request as the audit log has it; `agent` is the client program, `code` the status of the answer."""
+    """A request as the audit log has it, received at `at`; `agent` is the client program, `code` the status of the answer."""
 
     verb: str
     user: str
@@ -53,7 +55,7 @@ class Write(Struct, frozen=True, kw_only=True):
     code: int
     sent: Object
     answered: Object
-    at: str
+    at: datetime
 
 
 class Recorder:
@@ -195,6 +197,11 @@ def read_writes(log: Path, offset: int, namespace: str) -> list[Write]:
     return [_write(one) for one in found if (one.get("objectRef") or {}).get("namespace") == namespace]
 
 
+def begun_after(writes: Iterable[Write], moment: datetime) -> list[Write]:
+    """What the API server received after a moment."""
+    return [one for one in writes if one.at > moment]
+
+
 def _write(event: dict[str, Any]) -> Write:
     ref = event["objectRef"]
     answered = event.get("responseObject") or {}
@@ -210,5 +217,5 @@ def _write(event: dict[str, Any]) -> Write:
         code=event.get("responseStatus", {}).get("code", 0),
         sent=sent,
         answered=answered,
-        at=event["requestReceivedTimestamp"],
+        at=datetime.fromisoformat(event["requestReceivedTimestamp"]),
     )

@@ -1,12 +1,15 @@
 """The checker finds what it is for: each invariant is broken in a made-up history."""
 
 import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.checker import End, History, check
-from tests.faults.history import Version, Write
+from tests.faults.history import Version, Write, begun_after, read_writes
 
 DONE = {"phase": "Succeeded", "reason": "Succeeded", "observedGeneration": 1}
 USER = "system:serviceaccount:operators:ours"
@@ -35,7 +38,7 @@ def write(verb: str, plural: str, *, sent: dict[str, Any] | None = None, subreso
         code=200,
         sent=sent or {},
         answered={},
-        at="",
+        at=datetime.fromtimestamp(0, UTC),
     )
 
 
@@ -106,6 +109,18 @@ def test_late_writes_secrets_and_tracebacks_are_found() -> None:
     assert broken(WELL, secrets=["Succeeded"]) == {"I8"}
     assert broken(WELL, log="token s3cret", secrets=["s3cret"]) == {"I8"}
     assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}
+
+
+def test_a_write_is_late_by_its_time_and_not_by_its_line(tmp_path: Path) -> None:
+    """An answer of more than 4 KiB is sent before the request is over, and its line may come after those of later requests."""
+    log = tmp_path / "audit.log"
+    lines = [
+        {"verb": "patch", "user": {"username": USER}, "objectRef": {"namespace": "n", "name": name}, "requestReceivedTimestamp": at}
+        for name, at in (("second", "2026-01-01T00:00:02.000000Z"), ("first", "2026-01-01T00:00:01.000000Z"))
+    ]
+    log.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    writes = read_writes(log, 0, "n")
+    assert [one.name for one in begun_after(writes, datetime(2026, 1, 1, 0, 0, 1, 500000, UTC))] == ["second"]
 
 
 def test_a_pod_on_a_lost_node_may_be_left_beside_the_next() -> None:
