@@ -135,6 +135,7 @@ class PodMeta(Wire, frozen=True, kw_only=True):
     resource_version: str = ""
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int = 0
     labels: dict[str, str] = {}
     annotations: PodAnnotations = PodAnnotations()
     owner_references: tuple[OwnerReference, ...] = ()
@@ -190,6 +191,7 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
     state = next((one.state for one in status.container_statuses if one.name == CONTAINER), ContainerState())
     attempt = meta.labels.get(LABEL_ATTEMPT, "1")
     unschedulable = _unschedulable(pod)
+    deletion = moment.parse(meta.deletion_timestamp)
     return SeenPod(
         name=meta.name,
         uid=meta.uid,
@@ -200,7 +202,8 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
         phase=status.phase,
         reason=status.reason,
         message=status.message,
-        deletion=moment.parse(meta.deletion_timestamp),
+        deletion=deletion,
+        deleted=None if deletion is None else deletion - meta.deletion_grace_period_seconds,
         disrupted=any(one.type == "DisruptionTarget" and one.status == "True" for one in status.conditions),
         gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
         unschedulable=unschedulable[0],

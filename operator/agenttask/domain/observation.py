@@ -61,6 +61,8 @@ class SeenPod(Struct, frozen=True, kw_only=True):
     message: str = ""
     deletion: Instant | None = None
     """When its grace ends, once it is being deleted."""
+    deleted: Instant | None = None
+    """When the API server was asked to delete it."""
     disrupted: bool = False
     """The control plane said that it takes the pod away: eviction, preemption, a lost node."""
     unschedulable: str | None = None

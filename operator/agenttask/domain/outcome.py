@@ -29,6 +29,8 @@ _TOO_FEW: Final = "OutOf"
 _KUBELET_DEADLINE: Final = "DeadlineExceeded"
 _NOT_FOUND: Final = "ContainerStatusUnknown"
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
+_STAMPS_DIFFER: Final = 2.0
+"""The time of a deletion is in whole seconds, and our clock is within one second of the API server's (controller/server_clock.py)."""
 SIGKILL_EXIT: Final = 137
 SIGTERM_EXIT: Final = 143
 _SIGNAL_BASE: Final = 128
@@ -60,7 +62,7 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutp
         if report is not None and report.handed_over and stored is None:
             return Outcome(reason=Reason.RUNNER_CRASHED, message=_not_there(report), report=report)
         return Outcome(reason=Reason.SUCCEEDED, report=report)
-    if _late(pod, deadline) and (error is None or error.reason is Reason.LOST):
+    if late(pod, deadline) and (error is None or error.reason is Reason.LOST):
         return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)
     if error is not None:
         reason = error.reason if error.reason in _FROM_RUNNER else Reason.RUNNER_CRASHED
@@ -119,13 +121,19 @@ def report_of(pod: SeenPod) -> Report | None:
     return report if report.attempt == pod.attempt else None
 
 
-def _late(pod: SeenPod, deadline: float | None) -> bool:
-    """Whether the deadline ended it: the kubelet says so, or it was deleted at its deadline."""
+def late(pod: SeenPod, deadline: float | None) -> bool:
+    """Whether the deadline ended it: the kubelet says so, or it was deleted at its deadline.
+
+    That is told by the deletion's own time, for a container's end has its node's clock, and the container that is stopped at
+    once would have ended before the deadline if that clock is a second behind.
+    """
     if pod.reason == _KUBELET_DEADLINE:
         return True
+    if deadline is None or not (pod.gone or pod.deletion is not None):
+        return False
     end = pod.terminated.finished if pod.terminated is not None else None
     ended = end if end is not None else pod.deletion
-    return deadline is not None and ended is not None and ended >= deadline and (pod.deletion is not None or pod.gone)
+    return (ended is not None and ended >= deadline) or (pod.deleted is not None and pod.deleted >= deadline - _STAMPS_DIFFER)
 
 
 def _without_report(pod: SeenPod) -> tuple[Reason, str]:

@@ -156,7 +156,7 @@ def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
     if now < lost_at:
         return Plan(requeue_after=deadlines.until(now, lost_at))
     ends = deadlines.active_ends(task, pod, spec)
-    if ends is not None and pod.deletion is not None and pod.deletion >= ends:
+    if outcome.late(pod, ends):
         reason, why = Reason.DEADLINE_EXCEEDED, outcome.too_long(spec.active_deadline_seconds)
     else:
         reason, why = Reason.LOST, f"pod {pod.name} was deleted"

@@ -59,6 +59,7 @@ def test_a_pod_is_read_as_far_as_decisions_need() -> None:
             "labels": {"agenttask.dev/attempt": "2"},
             "annotations": {"agenttask.dev/device": device, "agenttask.dev/document": "x"},
             "deletionTimestamp": render(CREATED + 9),
+            "deletionGracePeriodSeconds": 5,
         },
         "status": {
             "phase": "Failed",
@@ -75,7 +76,8 @@ def test_a_pod_is_read_as_far_as_decisions_need() -> None:
 
     found = project(msgspec.json.decode(msgspec.json.encode(body), type=Pod))
 
-    assert (found.attempt, found.device, found.deletion) == (2, DeviceStatus(class_="gpu", reason="1 free"), CREATED + 9)
+    assert (found.attempt, found.device) == (2, DeviceStatus(class_="gpu", reason="1 free"))
+    assert (found.deleted, found.deletion) == (CREATED + 4, CREATED + 9)
     assert (found.unschedulable, found.disrupted, found.running_since) == ("no room", True, None)
     assert found.terminated is not None
     assert (found.terminated.exit_code, found.terminated.started) == (137, None)

@@ -111,6 +111,24 @@ def test_a_pod_deleted_at_its_deadline_ran_too_long(word: str) -> None:
 
     assert found.reason is Reason.DEADLINE_EXCEEDED
     assert "activeDeadlineSeconds (100 s)" in found.message
+    assert found.message.endswith("; the runner's last word: stopped" if word == STOPPED else "give the task less to do")
+
+
+@pytest.mark.parametrize("deleted", [DEADLINE - 2, DEADLINE, DEADLINE + 60])
+@pytest.mark.parametrize("finished", [97, 101, 102])
+@pytest.mark.parametrize("word", [HALF, STOPPED, ""], ids=["killed", "stopped", "silent"])
+def test_whether_it_was_deleted_at_its_deadline_is_told_by_the_deletion_and_not_by_its_nodes_clock(
+    word: str, finished: float, deleted: float
+) -> None:
+    one = ended(word, exit_code=143, finished=finished, deletion=deleted + 30, deleted=deleted)
+
+    assert outcome.of(one, deadline=DEADLINE, seconds=100).reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_one_that_somebody_deleted_before_its_deadline_is_lost_though_its_grace_ends_after_it() -> None:
+    one = ended(STOPPED, exit_code=143, finished=98, deletion=DEADLINE + 27, deleted=DEADLINE - 3)
+
+    assert outcome.of(one, deadline=DEADLINE, seconds=100).reason is Reason.LOST
 
 
 def test_what_failed_by_itself_at_the_deadline_keeps_its_own_reason() -> None:

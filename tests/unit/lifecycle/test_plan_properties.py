@@ -55,6 +55,7 @@ def pods(draw: Any) -> SeenPod:
         phase=draw(st.sampled_from(["", "Pending", "Running", "Succeeded", "Failed", "Unknown"])),
         reason=draw(st.sampled_from(["", "Evicted", "DeadlineExceeded", "OutOfcpu"])),
         deletion=draw(instants),
+        deleted=draw(instants),
         disrupted=draw(st.booleans()),
         unschedulable=draw(st.none() | texts),
         waiting_reason=draw(st.sampled_from(waits)),
