@@ -99,6 +99,35 @@ async def test_two_replicas_whose_clocks_are_twenty_minutes_apart(run: Open, fir
         assert second.exits == []
 
 
+@pytest.mark.parametrize("ahead", [TEN_MINUTES, -TEN_MINUTES])
+async def test_the_leaders_own_clock_is_ten_minutes_off(run: Open, ahead: float) -> None:
+    """It goes by the API server's: deadlines are held on time, what is finished lives as long as it should, and times are in order."""
+    async with run(clock=ahead) as (here, _, _):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await here.create("fine", _ends_when_seen, activeDeadlineSeconds=60, pendingDeadlineSeconds=60, ttlSecondsAfterFinished=120)
+        await here.create("late", _never_ends, activeDeadlineSeconds=2)
+        await here.create("never", steps=[{"name": "ask", "chat": {"model": "nowhere", "prompt": "hi"}}], pendingDeadlineSeconds=2)
+        await here.create("brief", _ends_when_seen, ttlSecondsAfterFinished=1)
+        expected = {
+            "fine": SUCCEEDED,
+            "late": LATE,
+            "never": End(phase="Failed", reason="PendingDeadlineExceeded", pods=0),
+            "brief": End(phase="Succeeded", reason="Succeeded", gone=True),
+        }
+        await here.judge(expected)
+        assert loop.time() - began < 60
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name in ("fine", "late"):
+            task = here.recorder.task(name)
+            assert task is not None
+            status = task["status"]
+            created = task["metadata"]["creationTimestamp"]
+            assert created <= status["startTime"] <= status["completionTime"] <= now, (name, status)
+            assert all(created <= one["lastTransitionTime"] <= now for one in status["conditions"]), (name, status)
+        assert "API server's, whose time is taken for deadlines" in here.controller.log
+
+
 async def renewed(here: Arena) -> float:
     """When the lease was renewed, as its holder believes."""
     lease = await here.lease()

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +77,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     Raises:
         BadIdentity: the gateway's Secret has not what it needs.
     """
-    loop = asyncio.get_running_loop()
+    loop, clock = asyncio.get_running_loop(), client.clock
     queue: WorkQueue[str] = WorkQueue(taking=False)
     leadership = _leadership(settings.leader_election, client, namespace)
     writer = Fenced(client, leadership.leading)
@@ -108,8 +107,8 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
     names = names_of(plugins, settings.plugins.extra)
     strategies = {name: plugins.device_strategies.choose(name)() for name in plugins.device_strategies.names}
     namespaces = settings.namespaces or (None,)
-    expiry = Expiry(client, writer, namespaces, clock=time.time)
-    pods = AttemptPods(pods=world.pods, writer=writer, installation=settings, clock=time.time)
+    expiry = Expiry(client, writer, namespaces, clock=clock)
+    pods = AttemptPods(pods=world.pods, writer=writer, installation=settings, clock=clock)
     gates = settings.feature_gates
     gateway = (
         GatewayService(
@@ -119,6 +118,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
             installation=settings,
             wake=queue.add,
             leading=leadership.leading,
+            clock=clock,
             holders=lambda namespace, model: dispatcher.holders(namespace, model),
         )
         if settings.gateway.enabled and gates.gateway
@@ -137,7 +137,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         health=gateway.desk.health if gateway is not None and gates.provider_admission else NothingTold(),
         max_running=settings.max_running_tasks,
         wake=queue.add,
-        clock=time.time,
+        clock=clock,
     )
     turns = Turns(
         world=world,
@@ -155,7 +155,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         classes=classes,
         writer=writer,
         per_second=settings.waiting_writes_per_second,
-        clock=time.time,
+        clock=clock,
     )
     view = View(
         world=world,
@@ -176,7 +176,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         handover=handover,
         pace=Pace(settings.waiting_writes_per_second),
         ended=expiry.note,
-        clock=time.time,
+        clock=clock,
     )
     controller = Controller(
         world=world,
@@ -187,7 +187,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         reflectors=[reflector for namespace in namespaces for reflector in _reflectors(client, world, queues, namespace)],
         nodes=_nodes(client, inventory) if settings.nodes else None,
         leadership=leadership,
-        line_up=Starter(tasks=tasks, pods=world.pods, turns=turns, dispatcher=dispatcher, clock=time.time).start,
+        line_up=Starter(tasks=tasks, pods=world.pods, turns=turns, dispatcher=dispatcher, clock=clock).start,
         background={"gateway": lambda: gateway.run(controller.ready)} if gateway is not None else {},
         duties={"line": keeper.run, "expiry": expiry.run},
         workers=settings.workers,

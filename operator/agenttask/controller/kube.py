@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.controller.kube_errors import Unreachable, from_answer
+from agenttask.controller.server_clock import ServerClock
 
 _ACCEPT: Final = "application/json"
 _ACCEPT_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
@@ -45,7 +46,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class KubeClient:
-    """One API server. The session carries the credentials (controller/login.py); timeouts are in seconds."""
+    """One API server, and its clock. The session carries the credentials (controller/login.py); timeouts are in seconds."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class KubeClient:
     ) -> None:
         self._session = session
         self._server = server.rstrip("/")
+        self.clock = ServerClock()
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
         # Bookmarks come about once a minute, so a longer silence is a dead connection (a load balancer forgot it).
         self._stream_timeout = aiohttp.ClientTimeout(total=None, sock_connect=request_timeout, sock_read=stream_silence)
@@ -176,10 +178,12 @@ class KubeClient:
             headers["Content-Type"] = content_type
             if len(body) > _LARGE_BODY:
                 data = io.BytesIO(body)
+        asked = self.clock.own()
         try:
             async with self._session.request(
                 method, self._server + path, data=data, params=query, headers=headers, timeout=self._timeout
             ) as response:
+                self.clock.heard(response.headers.get("Date"), asked=asked, answered=self.clock.own())
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{method} {path}: {_say(error)}") from error

@@ -69,7 +69,7 @@ class Controller:
         self._leadership, self._line_up = leadership, line_up
         self._background, self._duties = background, duties
         self._workers, self._clock = workers, clock
-        self._sweeper = Sweeper(client, self._namespaces.known, world.tasks, world.models, self._look_at)
+        self._sweeper = Sweeper(client, self._namespaces.known, world.tasks, world.models, self._look_at, clock=client.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._synced = self._stopping = False
         self.failed = asyncio.Event()

@@ -5,7 +5,6 @@ kopf reports no deletion that happened while its watch was interrupted (kopf 1.4
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -63,7 +62,7 @@ class Sweeper:
         models: Models,
         wake: Callable[[str], None],
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._client, self._namespaces = client, namespaces
         self._tasks, self._models, self._wake, self._clock = tasks, models, wake, clock

@@ -1,5 +1,6 @@
 """What vanished while kopf was not watching is found by listing."""
 
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -40,7 +41,7 @@ async def test_what_is_not_listed_any_more_is_forgotten_and_looked_at(server: Fa
     server.remove("agenttasks", "gone")
     server.remove("agentmodels", "gone")
 
-    await Sweeper(client, [None], tasks, models, woken.append).sweep()
+    await Sweeper(client, [None], tasks, models, woken.append, clock=time.time).sweep()
 
     assert woken == [gone["metadata"]["uid"]]
     assert len(tasks) == 1
@@ -62,7 +63,7 @@ async def test_a_sweep_that_fails_is_repeated(
     server.fail_next("GET", "/agenttasks", 503)
 
     with pytest.raises(TimeoutError):
-        await Sweeper(client, [None], TaskCache(), Models(lambda _: None), lambda _: None).run()
+        await Sweeper(client, [None], TaskCache(), Models(lambda _: None), lambda _: None, clock=time.time).run()
 
     assert "sweep failed: 503" in caplog.text
 

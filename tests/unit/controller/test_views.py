@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import msgspec
@@ -250,7 +251,8 @@ async def test_a_sweep_asks_for_metadata_of_every_namespace() -> None:
     found = read_task(body())
     assert found is not None
     tasks.put(found)
-    await Sweeper(Lister(), ("x", "ns"), tasks, Models(lambda _: None), woken.append).sweep()  # type: ignore[arg-type]  # a list is all it needs
+    sweeper = Sweeper(Lister(), ("x", "ns"), tasks, Models(lambda _: None), woken.append, clock=time.time)  # type: ignore[arg-type]  # a list is all it needs
+    await sweeper.sweep()
 
     assert (len(tasks), woken, len(asked)) == (0, ["u"], 4)
     assert all(metadata_only for _, metadata_only in asked)

@@ -50,12 +50,15 @@ class GatewayService:
         wake: Callable[[str], None],
         leading: Callable[[], bool],
         holders: Holders,
+        clock: Callable[[], float],
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._settings, self._leading, self._refresh_seconds = settings, leading, refresh_seconds
         self._identity = SecretIdentity(Path(settings.certificate_dir))
         caches = _Caches(world, writer, installation)
-        self.desk = Desk(view=caches, records=Records(writer), wake=wake, identity=self._identity, url=settings.url, holders=holders)
+        self.desk = Desk(
+            view=caches, records=Records(writer), wake=wake, identity=self._identity, url=settings.url, holders=holders, clock=clock
+        )
         self.port = asyncio.get_running_loop().create_future()
         """Known once it listens."""
 
