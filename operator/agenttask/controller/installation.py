@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 from agenttask.api.document import OutputStoreDocument
 from agenttask.api.model import AgentModelSpec
 from agenttask.api.output_store import MAX_OBJECT_BYTES
+from agenttask.api.pod_options import ResourceList, Resources, Toleration
 from agenttask.api.steps import Quantity
-from agenttask.api.task import ResourceList, Resources, Toleration
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.output_store import as_text
 

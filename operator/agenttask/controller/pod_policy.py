@@ -6,7 +6,7 @@ Who may write AgentTasks is weaker than who may create pods, so each list is emp
 from collections.abc import Iterator, Sequence
 
 from agenttask.api.errors import InvalidTask
-from agenttask.api.task import PodOptions, Toleration
+from agenttask.api.pod_options import PodOptions, Toleration
 from agenttask.controller.installation import Installation
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agenttask.api import constants as c
-from agenttask.api.task import AgentTaskSpec, Input, PodVolume, Workspace
+from agenttask.api.pod_options import PodVolume
+from agenttask.api.task import AgentTaskSpec, Input, Workspace
 from agenttask.controller.installation import Installation
 
 VOLUME_PREFIX: Final = "volume-"

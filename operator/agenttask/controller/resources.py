@@ -6,8 +6,9 @@ limit raises it, a limit below the default request lowers it.
 
 from msgspec import Struct
 
+from agenttask.api.pod_options import ResourceList, Resources
 from agenttask.api.steps import Quantity, Wire
-from agenttask.api.task import AgentTaskSpec, Gpu, ResourceList, Resources
+from agenttask.api.task import AgentTaskSpec, Gpu
 from agenttask.controller.installation import TaskDefaults
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.device_size import sized, units

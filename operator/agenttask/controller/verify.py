@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from agenttask.api import constants as c
-from agenttask.api import task
+from agenttask.api import pod_options
 from agenttask.api.errors import PodRejected
 from agenttask.controller import kueue
 from agenttask.controller.installation import Installation
@@ -118,10 +118,10 @@ def _tolerations(tolerations: Iterable[Toleration], installation: Installation) 
         require(f"toleration {quoted(one.key)}", wished)
 
 
-def _as_wished(one: Toleration) -> task.Toleration:
+def _as_wished(one: Toleration) -> pod_options.Toleration:
     """The toleration as a task writes it; what a task cannot write is covered by nothing."""
     given = {name: value for name, value in msgspec.to_builtins(one).items() if value not in ("", None)}
     try:
-        return msgspec.convert(given, task.Toleration)
+        return msgspec.convert(given, pod_options.Toleration)
     except msgspec.ValidationError as error:
         raise PodRejected(f"the pod leaves the rules for task pods: toleration {quoted(one.key)}") from error

@@ -11,7 +11,7 @@ from typing import Final
 
 from agenttask.api.constants import GROUP, MODELS_PATH
 from agenttask.api.errors import InvalidTask
-from agenttask.api.task import PodOptions, PodVolume
+from agenttask.api.pod_options import PodOptions, PodVolume
 from agenttask.domain.nearest import quoted
 
 RESERVED_DOMAINS: Final = (

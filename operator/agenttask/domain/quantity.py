@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Final
 
 from agenttask.api.errors import InvalidTask
+from agenttask.api.pod_options import ResourceList
 from agenttask.api.steps import Quantity
-from agenttask.api.task import AgentTaskSpec, ResourceList
+from agenttask.api.task import AgentTaskSpec
 
 MIN_MEMORY: Final = "32Mi"
 """Below this the node cannot even set the container up, and says so in events only."""

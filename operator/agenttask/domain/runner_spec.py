@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from agenttask.api.task import AgentTaskSpec, Device, PodOptions
+from agenttask.api.pod_options import PodOptions
+from agenttask.api.task import AgentTaskSpec, Device
 
 _OURS: Final = (
     "queue",

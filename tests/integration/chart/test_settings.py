@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agenttask.api.task import ResourceList, Resources, Toleration
+from agenttask.api.pod_options import ResourceList, Resources, Toleration
 from agenttask.controller.installation import ExtraPlugins, Images, OutputStore, Plugins, TaskDefaults
 from agenttask.controller.settings import Settings, read_settings
 from agenttask.domain.device import DeviceClass

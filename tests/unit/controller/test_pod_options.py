@@ -13,7 +13,8 @@ from tests.fakes.seen import spec, task
 from agenttask.api import constants as c
 from agenttask.api import document
 from agenttask.api.errors import AgentTaskError, PodRejected
-from agenttask.api.task import AgentTaskSpec, DeviceStatus, Toleration
+from agenttask.api.pod_options import Toleration
+from agenttask.api.task import AgentTaskSpec, DeviceStatus
 from agenttask.controller.acceptance import PluginNames, refusal
 from agenttask.controller.installation import Images, Installation
 from agenttask.controller.pod import PodRequest, build

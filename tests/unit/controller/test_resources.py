@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.seen import spec
 
-from agenttask.api.task import ResourceList, Resources
+from agenttask.api.pod_options import ResourceList, Resources
 from agenttask.controller.installation import TaskDefaults
 from agenttask.controller.resources import requirements
 from agenttask.domain.device import DeviceClass

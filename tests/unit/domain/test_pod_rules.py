@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agenttask.api.errors import InvalidTask
-from agenttask.api.task import PodOptions
+from agenttask.api.pod_options import PodOptions
 from agenttask.domain.pod_rules import MAX_ANNOTATION_BYTES, RESERVED_DOMAINS, check_pod, reserved, volume_place
 
 
