@@ -5,7 +5,7 @@ turn is taken when it is given, before its pod is made. What the last round left
 where somebody may fit now, and only there is looked again. Whoever gets a turn is woken, nobody else.
 
 Nothing is given before `open`: a controller that starts anew first hears of every pod that lives. What waiting tasks are told is
-in waiting_notes.py, what quotas refuse in quota_gate.py.
+in waiting_notes.py, what quotas refuse in quota_gate.py, what a wish would get now in fitting.py.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,14 +13,13 @@ from typing import Final
 
 from msgspec import structs
 
-from agenttask.api.model import AgentModelSpec
 from agenttask.api.reasons import Reason
 from agenttask.controller.admission import DeviceWish, Gate
+from agenttask.controller.fitting import Fitting
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.queues import Queues
 from agenttask.controller.quota_gate import QuotaGate
-from agenttask.controller.remote_models import REMOTE
 from agenttask.controller.surroundings import Models
 from agenttask.controller.waiting_notes import WaitingNotes
 from agenttask.domain import room
@@ -52,18 +51,28 @@ class Dispatcher:
         wake: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._queues, self._models, self._inventory = queues, models, inventory
-        self._gate, self._quota, self._installation, self._health = gate, quota, installation, health
-        self._remote = frozenset(one.name for one in installation.device_classes if one.kind == REMOTE)
-        self._max_running, self._wake, self._clock = max_running, wake, clock
+        self._inventory, self._quota, self._installation = inventory, quota, installation
+        self._wake, self._clock = wake, clock
         self._line = Line(lambda namespace, queue: room.aging_seconds(queue, queues.of(namespace)))
         self._held = Holdings()
+        self._fitting = Fitting(
+            self._held,
+            queues=queues,
+            models=models,
+            inventory=inventory,
+            gate=gate,
+            quota=quota,
+            installation=installation,
+            health=health,
+            max_running=max_running,
+            clock=clock,
+        )
         self._given: dict[str, Admitted] = {}
         """Turns whose pod is not made yet, or not seen."""
         self._until: dict[str, float] = {}
         """Turns of tasks that are gone and whose pods live, and when those count as lost."""
         quota.freed = self._quota_freed
-        self._notes = WaitingNotes(self._line, fits=self._fits, wake=wake, clock=clock)
+        self._notes = WaitingNotes(self._line, fits=self._fitting.fits, wake=wake, clock=clock)
         self._open = False
         self._deciding = False
         self._everywhere = False
@@ -91,11 +100,11 @@ class Dispatcher:
             self._somewhere.add(wish.namespace)
         self._end(uid)  # the turn of an attempt that is over, or of a refused one; it waits already, so no later one takes its place
         self._decide(asking=uid)
-        found = self._given.get(uid) or self._fits(wish)
+        found = self._given.get(uid) or self._fitting.fits(wish)
         if isinstance(found, Admitted) and uid not in self._given:  # by time alone: a breaker has closed
             self._somewhere.add(wish.namespace)
             self._decide(asking=uid)
-            found = self._given.get(uid) or self._fits(wish)
+            found = self._given.get(uid) or self._fitting.fits(wish)
         match found:
             case Waits():
                 return structs.replace(found, position=self._notes.say(uid, wish, found.reason))
@@ -140,16 +149,8 @@ class Dispatcher:
             self._quota.refused(uid, held.wish, held.class_, message, self._clock())
 
     def taken_classes(self, wish: Wish, class_: str = "") -> Mapping[str, str]:
-        """The device classes that a task cannot go to now, each with the sentence for it; `class_` is where it is.
-
-        Its queue or a quota has no room on them, or the endpoints that it would call there are full, or fail.
-        """
-        quota = self._quota.obstacle(wish, self._clock())
-        closed = {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **({} if isinstance(quota, Waits) else quota)}
-        if not wish.elsewhere or class_ in self._remote:
-            return closed
-        there = room.model_obstacle(_there(wish), self._held, models=self._spec_of(wish), health=self._health, now=self._clock())
-        return closed if there is None else dict.fromkeys(self._remote, there.message) | closed
+        """The device classes that a task cannot go to now, each with the sentence for it; `class_` is where it is."""
+        return self._fitting.taken_classes(wish, class_)
 
     def holders(self, namespace: str, model: str) -> Collection[str]:
         """The uids of the tasks that have a turn and call this AgentModel; fallbacks are not counted."""
@@ -209,7 +210,7 @@ class Dispatcher:
                     running=self._held.of_namespace,
                     grant=grant,
                     now=self._clock(),
-                    full=self._full,
+                    full=self._fitting.full,
                 )
         finally:
             self._deciding = False
@@ -247,7 +248,7 @@ class Dispatcher:
 
     def _end(self, uid: str) -> bool:
         """Take a turn back, and mark who may fit; whether there was one."""
-        full = self._full()
+        full = self._fitting.full()
         held = self._held.remove(uid)
         if held is None:
             return False
@@ -264,48 +265,8 @@ class Dispatcher:
         return True
 
     def _holding(self, wish: Wish, class_: str) -> Holding:
-        return Holding(wish=wish, class_=class_, remote=class_ in self._remote)
-
-    def _full(self) -> bool:
-        return 0 < self._max_running <= len(self._held)
+        return Holding(wish=wish, class_=class_, remote=class_ in self._fitting.remote)
 
     def _admits(self, wish: Wish) -> Admitted | None:
-        found = self._fits(wish)
+        found = self._fitting.fits(wish)
         return found if isinstance(found, Admitted) else None
-
-    def _fits(self, wish: Wish) -> Admission:
-        """What a task of this wish gets now."""
-        here = self._obstacle(wish)
-        there = self._obstacle(_there(wish)) if wish.elsewhere else here
-        if here is not None and there is not None:
-            return here
-        if not isinstance(wish.device, DeviceWish):
-            raise TypeError(f"a wish for a device is a DeviceWish, not {type(wish.device).__name__}")
-        refused = self._quota.obstacle(wish, self._clock())
-        if isinstance(refused, Waits):
-            return refused
-        full = {**room.taken_classes(wish, self._held, self._queues.of(wish.namespace)), **refused}
-        if here is not there:  # its models stand in the way on some classes only
-            classes = ((one.name, there if one.name in self._remote else here) for one in self._installation.device_classes)
-            full = {name: waits.message for name, waits in classes if waits is not None} | full
-        return self._gate.place(wish.device, self._inventory.stock(wish.device.device.gpu), full)
-
-    def _obstacle(self, wish: Wish) -> Waits | None:
-        return room.obstacle(
-            wish,
-            self._held,
-            queues=self._queues.of(wish.namespace),
-            max_running=self._max_running,
-            models=self._spec_of(wish),
-            health=self._health,
-            now=self._clock(),
-        )
-
-    def _spec_of(self, wish: Wish) -> Callable[[str], AgentModelSpec | None]:
-        models = self._models.of(wish.namespace)
-        return lambda name: seen.spec if (seen := models.get(name)) is not None else None
-
-
-def _there(wish: Wish) -> Wish:
-    """The wish as it is on a class of kind `remote`."""
-    return structs.replace(wish, models=wish.remote_models, elsewhere=())
