@@ -23,7 +23,8 @@ from msgspec import Struct
 from obstore.store import LocalStore, MemoryStore
 from tests.conftest import cluster_required
 from tests.fakes.object_store import MemoryObjects
-from tests.s3.install import NoGo, versitygw
+from tests.go_install import NoGo
+from tests.s3.install import versitygw
 from tests.s3.server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 from agenttask.api.document import OutputStoreDocument

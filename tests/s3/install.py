@@ -1,83 +1,17 @@
-"""Builds versitygw, an S3 server over a folder, from its Go module by the ordinary client.
+"""versitygw, an S3 server over a folder (40 MB). `python -m tests.s3.install` builds it ahead of the tests."""
 
-Kept outside of the checkout under a name made from its version and Go's, so that it is built once (1-4 minutes, 40 MB).
-Go checks the module by its checksum database. `python -m tests.s3.install` does it ahead of the tests.
-"""
-
-import fcntl
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.go_install import go_install
+
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-_ELSEWHERE = Path("/usr/local/go/bin")
-_PROGRESS_SECONDS = 15.0
-_TOO_OLD = "requires go >="
-
-
-class NoGo(Exception):
-    """There is nothing to build it with."""
 
 
 def versitygw(say: Callable[[str], None], *, cache: Path | None = None) -> Path:
-    """The program; `say` is told how the build goes.
-
-    Raises:
-        NoGo: none in PATH, or one that is too old for it.
-        RuntimeError: it cannot be built; the message has the last words of Go.
-    """
-    go = shutil.which("go") or shutil.which("go", path=str(_ELSEWHERE))
-    if go is None:
-        raise NoGo(f"no go in PATH: it builds {MODULE}")
-    version = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout
-    folder = (cache or _cache()) / f"versitygw-{hashlib.sha256((MODULE + version).encode()).hexdigest()[:12]}"
-    program = folder / "versitygw"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
-        if not program.exists():
-            say(f"building {MODULE} into {folder} (once, 1-4 minutes)")
-            _build(go, folder, say)
-    return program
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("AGENTTASK_CACHE") or Path.home() / ".cache" / "agenttask")
-
-
-def _build(go: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Whole or not at all: Go puts the program in place when it is done."""
-    settings = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "GOBIN": str(folder)}
-    command = [go, "install", "-v", "-trimpath", "-ldflags", "-s -w", MODULE]
-    lines: list[str] = []
-    said = time.monotonic()
-    with subprocess.Popen(
-        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if time.monotonic() - said > _PROGRESS_SECONDS:
-                said = time.monotonic()
-                say(f"  {len(lines)}: {lines[-1][:100]}")
-    if process.returncode != 0:
-        last = "\n".join(lines[-10:])
-        if _TOO_OLD in last:
-            raise NoGo(f"{go} is too old for {MODULE}:\n{last}")
-        raise RuntimeError(f"versitygw cannot be built: {' '.join(command)} exited {process.returncode}:\n{last}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One build at a time, also among test runs."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """The program; errors are those of `go_install`."""
+    return go_install(MODULE, say, cache=cache)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.conftest import cluster_required
-from tests.s3.install import NoGo, versitygw
+from tests.go_install import NoGo
+from tests.s3.install import versitygw
 from tests.s3.server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 from agenttask.api.reasons import Reason
