@@ -89,7 +89,7 @@ def reasons_page() -> str:
             "Never the end by themselves: they end when the missing thing appears, or at `pendingDeadlineSeconds`.",
             WAITING_REASONS,
         ),
-        ("On the way", "Nothing is wrong.", on_the_way),
+        ("On the way", "They end by themselves.", on_the_way),
         ("Final", "Why a task ended; `Succeeded` is the one good end.", TERMINAL_REASONS),
     ):
         lines += [

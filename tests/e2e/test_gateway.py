@@ -126,25 +126,39 @@ def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(relea
     }
 
 
-def test_a_quota_of_records_costs_a_task_its_checkpoint_and_an_output_that_needs_one(release: Namespace) -> None:
-    """The quota's words are in the log of the task that goes on, and in the status of the one that cannot."""
+def test_a_quota_of_records_costs_a_task_its_checkpoint_and_an_output_that_needs_one_waits_for_it(release: Namespace) -> None:
+    """The quota's words are in the log of the task that goes on, and in the status of those that wait and that ran out of time."""
     taken = len(json.loads(release.kubectl("get", "atr", "-o", "json"))["items"])
     hard = {"count/agenttaskrecords.agenttask.dev": str(taken)}
     release.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "records"}, "spec": {"hard": hard}})
     release.kubectl("wait", "--for=jsonpath={.status.hard}", "resourcequota/records", "--timeout=60s")
     try:
-        once = {"limit": 0, "maxInfrastructureRestarts": 0}
+        large, text = step("say", "head -c 50000 /dev/zero | tr '\\0' x"), "{{ steps.say.text }}"
         release.apply(
             task("goes-on", step("one", "sleep 3"), step("two", "sleep 20; echo done"), output="{{ steps.two.text }}"),
-            task("needs-one", step("say", "head -c 50000 /dev/zero | tr '\\0' x"), output="{{ steps.say.text }}", retry=once),
+            task("waits", large, output=text),
+            task("too-late", large, output=text, activeDeadlineSeconds=10),
         )
-        found = release.all_ended(["goes-on", "needs-one"], seconds=180)
+        told = release.until("waits", lambda status: status.get("reason") == "RecordQuotaExceeded", seconds=90)
+        found = release.all_ended(["goes-on", "too-late"], seconds=180)
         log = release.kubectl("logs", found["goes-on"]["podName"])
+        release.kubectl("patch", "resourcequota", "records", "--type=merge", "-p", json.dumps({"spec": {"hard": raised(hard)}}))
+        found["waits"] = release.ended("waits")
     finally:
         release.kubectl("delete", "resourcequota", "records")
 
     assert (found["goes-on"]["phase"], found["goes-on"]["output"]) == ("Succeeded", "done\n"), found
     assert "exceeded quota: records" in log
-    assert found["needs-one"]["phase"] == "Failed", found
-    assert "exceeded quota: records" in found["needs-one"]["message"], found
-    assert records(release, "goes-on") == records(release, "needs-one") == []
+    assert (told["phase"], told["message"].partition(": ")[2].partition(",")[0]) == ("Running", "exceeded quota: records"), told
+    assert (found["waits"]["phase"], found["waits"]["attempt"]) == ("Succeeded", 1), found
+    assert release.kubectl("get", "atr", found["waits"]["outputRef"]["name"], "-o", "jsonpath={.output}") == "x" * 50000
+    assert (found["too-late"]["phase"], found["too-late"]["reason"], found["too-late"]["attempt"]) == ("Failed", "DeadlineExceeded", 1), (
+        found
+    )
+    assert "exceeded quota: records" in found["too-late"]["message"], found
+    assert records(release, "goes-on") == records(release, "too-late") == []
+
+
+def raised(hard: Mapping[str, str]) -> dict[str, str]:
+    """A quota with room for one more."""
+    return {name: str(int(most) + 1) for name, most in hard.items()}

@@ -11,7 +11,7 @@ AgentTaskError
 │   ├── DeviceUnavailable     the device insisted on is not there
 │   ├── DeadlineExceeded      the task's time is over
 │   ├── PodRejected           the pod that would be made leaves the rules
-│   ├── OutputRejected        the object store refused the output, or cannot be used as it is set up
+│   ├── OutputRejected        a quota or the object store refused the output, or the store cannot be used as it is set up
 │   └── OutputTooLarge        larger than the channel holds
 └── RetryableError            the same input may succeed later
     ├── ServiceUnavailable    the same of a host that a `fetch` or `git` step talks to
@@ -103,7 +103,7 @@ class PodRejected(PermanentError):
 
 
 class OutputRejected(PermanentError):
-    """The object store refused the output, or cannot be used as the installation set it up."""
+    """A quota has no room for the output's record, or the object store refused it or cannot be used as the installation set it up."""
 
     reason = Reason.OUTPUT_REJECTED
 

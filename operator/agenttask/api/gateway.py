@@ -103,6 +103,8 @@ class RefusalReason(StrEnum):
     NOT_LEADER = "NotLeader"
     UNAVAILABLE = "Unavailable"
     """The API server does not take it now."""
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    """A ResourceQuota of the namespace takes no further record; with 503 and Retry-After, as it may by and by."""
 
 
 class Refusal(Struct, frozen=True, kw_only=True):

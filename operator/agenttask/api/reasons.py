@@ -66,6 +66,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     POD_STARTING = "PodStarting"
     POD_RUNNING = "PodRunning"
+    RECORD_QUOTA_EXCEEDED = "RecordQuotaExceeded"
     RESUMED = "Resumed"
     FALLING_BACK = "FallingBack"
     # terminal
@@ -133,6 +134,10 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.ACCEPTED: "The task was validated.",
     Reason.POD_STARTING: "The pod exists and its container does not run yet.",
     Reason.POD_RUNNING: "The steps are running in the pod.",
+    Reason.RECORD_QUOTA_EXCEEDED: (
+        "The steps are done, and a ResourceQuota has no room for the AgentTaskRecord of a large output, which waits for it in the pod for "
+        "five minutes; raise the quota, or delete finished tasks."
+    ),
     Reason.RESUMED: "`spec.suspend` was taken back; the task waits for its next attempt.",
     Reason.FALLING_BACK: "The pod's device class found no node, or failed in the pod: the next attempt gets another class.",
     Reason.SUCCEEDED: "The task succeeded; `status.output` has the result.",
@@ -151,7 +156,10 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.DEADLINE_EXCEEDED: "The task ran longer than `activeDeadlineSeconds`.",
     Reason.SOFT_DEADLINE_REACHED: "The task ran into `softDeadlineSeconds`: it took no new step, and its checkpoint has what was finished.",
     Reason.OUTPUT_TOO_LARGE: "The output, or what a step hands on, is larger than its channel holds; nothing is cut silently.",
-    Reason.OUTPUT_REJECTED: "The object store refused the output, or cannot be used as it is set up; the message has what it said.",
+    Reason.OUTPUT_REJECTED: (
+        "A quota has no room for the output's AgentTaskRecord, or the object store refused it or cannot be used as it is set up; "
+        "the message has what was said."
+    ),
     Reason.RUNNER_CRASHED: "The runner ended without a report; see the pod's log.",
     Reason.LOST: "The pod was deleted, evicted, or its node went away before it reported.",
     Reason.BACKOFF_LIMIT_EXCEEDED: "The task failed once more after all of `retry.limit`; the message has the last failure.",

@@ -41,6 +41,10 @@ class Handover(Protocol):
         """How far the attempt is, if it told."""
         ...
 
+    def waits_for_record(self, uid: str, attempt: int) -> str:
+        """Why the output of an attempt that has done its steps waits for its record; empty where it does not."""
+        ...
+
     def due(self, uid: str) -> float:
         """From when on (Unix seconds) a status write may be spent on progress alone."""
         ...
@@ -79,6 +83,10 @@ class NoHandover:
     def live(self, uid: str, attempt: int) -> Report | None:  # noqa: ARG002 - a port's signature
         """Nobody tells."""
         return None
+
+    def waits_for_record(self, uid: str, attempt: int) -> str:  # noqa: ARG002
+        """There are no records."""
+        return ""
 
     def due(self, uid: str) -> float:  # noqa: ARG002
         """At any time."""

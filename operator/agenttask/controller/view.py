@@ -78,6 +78,7 @@ class View:
             models=", ".join(models_named(spec)) if spec is not None else "",
             trace_id=self._observer.trace_id(task),
             live=self._handover.live(task.uid, attempt),
+            waits_for_record=self._handover.waits_for_record(task.uid, attempt),
             live_due=self._handover.due(task.uid),
             stored=await self._stored(task, attempt, pod),
         )

@@ -72,7 +72,8 @@ def running(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> Agen
     draft.set(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
     draft.set(ConditionType.POD_READY, "True", Reason.POD_RUNNING, since=pod.started)
     steps = progress.steps_of(task.spec.steps, seen.live, pod, ended=False, now=now) if task.spec is not None else ()
-    status = draft.status(seen, Reason.POD_RUNNING, None)
+    waits = seen.waits_for_record
+    status = draft.status(seen, Reason.RECORD_QUOTA_EXCEEDED if waits else Reason.POD_RUNNING, waits or None)
     return msgspec.structs.replace(status, steps=steps, progress=progress.progress_of(steps))
 
 

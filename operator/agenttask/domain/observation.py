@@ -163,6 +163,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     trace_id: str | None = None
     live: Report | None = None
     """How far the running attempt is, as it told the gateway."""
+    waits_for_record: str = ""
+    """Why the output of an attempt that has done its steps is not stored yet; empty where it does not wait."""
     live_due: Instant = 0.0
     """From when on that is worth a write of its own."""
     stored: StoredOutput | None = None

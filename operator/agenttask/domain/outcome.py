@@ -63,7 +63,8 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutp
             return Outcome(reason=Reason.RUNNER_CRASHED, message=_not_there(report), report=report)
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if late(pod, deadline) and (error is None or error.reason is Reason.LOST):
-        return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=too_long(seconds), report=report)
+        last = f"; the runner's last word: {error.message}" if error is not None else ""
+        return Outcome(reason=Reason.DEADLINE_EXCEEDED, message=f"{too_long(seconds)}{last}", report=report)
     if error is not None:
         reason = error.reason if error.reason in _FROM_RUNNER else Reason.RUNNER_CRASHED
         taken = reason is Reason.LOST and (pod.deletion is not None or pod.gone)

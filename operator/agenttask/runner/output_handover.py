@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from agenttask.api.errors import AgentTaskError, Interrupted, OutputTooLarge
+from agenttask.api.errors import AgentTaskError, Interrupted, OutputRejected, OutputTooLarge
 from agenttask.api.gateway import MAX_RECORD_BYTES
 from agenttask.api.report import ObjectReport
 from agenttask.runner.output_store import OutputStore
@@ -59,6 +59,6 @@ async def hand_over(
     try:
         return HandedOver(at=await store.keep(output))
     except AgentTaskError as error:
-        if of_gateway is not None and of_gateway.retryable and not error.retryable:
+        if of_gateway is not None and (of_gateway.retryable or isinstance(of_gateway, OutputRejected)) and not error.retryable:
             return HandedOver(error=type(of_gateway)(f"{of_gateway}; nor has the object store: {error}"))
         return HandedOver(error=error)

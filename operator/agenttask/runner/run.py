@@ -99,6 +99,8 @@ class TaskRun:
         if self._delivered is not None:
             return self._delivered
         late = "its output was not handed over in time" if self._handing_over else "its steps did not end in time"
+        if self._gateway is not None and self._gateway.waits_for:
+            late = f"{late}: {self._gateway.waits_for}"
         self._record.error = self._record.error or Interrupted(f"{self._record.halted}; {late}")
         return self._record.report(self._models.usage, self._models.cost_text, done=True)
 

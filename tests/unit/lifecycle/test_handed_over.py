@@ -121,3 +121,16 @@ def test_one_that_is_not_where_this_attempt_may_leave_it_is_no_success() -> None
     assert final.message is not None
     assert final.message.startswith("the runner said that the output (5 bytes) lies at 's3://elsewhere/output'; either that is not the")
     assert "or it is more than outputStore.maxBytes" in final.message
+
+
+def test_an_output_that_waits_for_its_record_is_told_at_once_and_until_it_is_stored() -> None:
+    waits = seen(POD, live=ONE_DONE, live_due=NOW + 7, waits_for_record="exceeded quota: few; raise it")
+    told = status_of(plan(task(shown(ONE_DONE)), waits, NOW))
+    assert (told.phase, told.reason, told.message) == (Phase.RUNNING, Reason.RECORD_QUOTA_EXCEEDED, "exceeded quota: few; raise it")
+    assert [(one.type, one.status, one.reason) for one in told.conditions] == [
+        ("Accepted", "True", "Accepted"),
+        ("PodReady", "True", "PodRunning"),
+    ]
+    assert plan(task(told), waits, NOW + 1).status is None
+    again = status_of(plan(task(told), seen(POD, live=ONE_DONE), NOW + 2))
+    assert (again.reason, again.message) == (Reason.POD_RUNNING, None)

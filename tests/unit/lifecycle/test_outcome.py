@@ -111,7 +111,7 @@ def test_a_pod_deleted_at_its_deadline_ran_too_long(word: str) -> None:
 
     assert found.reason is Reason.DEADLINE_EXCEEDED
     assert "activeDeadlineSeconds (100 s)" in found.message
-    assert found.message.endswith("; the runner's last word: stopped" if word == STOPPED else "give the task less to do")
+    assert found.message.endswith("last word: the runner was asked to stop" if word == STOPPED else "give the task less to do")
 
 
 @pytest.mark.parametrize("deleted", [DEADLINE - 2, DEADLINE, DEADLINE + 60])

@@ -130,6 +130,7 @@ async def test_what_a_record_takes_goes_to_the_gateway_and_what_is_larger_to_the
         pytest.param(refusal(503), id="away"),
         pytest.param(refusal(401, RefusalReason.UNAUTHORIZED, "expired"), id="refuses"),
         pytest.param(refusal(413, RefusalReason.TOO_LARGE, "the store is small"), id="has no room"),
+        pytest.param(refusal(503, RefusalReason.QUOTA_EXCEEDED, "exceeded quota"), id="has no quota"),
     ],
 )
 async def test_what_the_gateway_does_not_take_goes_to_the_store(pod: Pod, act: Any) -> None:
@@ -170,6 +171,21 @@ async def test_a_store_that_refuses_takes_no_try_from_a_gateway_that_is_away(pod
         outcome = await pod.run("x" * 5000)
     assert type(outcome.error) is kind
     assert str(outcome.error).endswith("403: no; check the key")
+
+
+async def test_where_a_quota_and_the_store_refuse_both_are_told(pod: Pod) -> None:
+    pod.objects.problem = OutputRejected("403: no; check the key")
+    gateway = FakeGateway()
+    async with serving(gateway, host="localhost") as document:
+        pod.has_gateway(document)
+        gateway.always["/v1/output"] = refusal(503, RefusalReason.QUOTA_EXCEEDED, "exceeded quota: few; raise it")
+        outcome = await pod.run("x" * 5000)
+    assert type(outcome.error) is OutputRejected
+    assert str(outcome.error) == (
+        "the output has 5000 bytes, more than the pod's own report holds, and was not taken: exceeded quota: few; raise it; "
+        "or let `output` name a shorter text, or write it to a volume; nor has the object store: 403: no; check the key"
+    )
+    assert len([line for line in gateway.asked if line.endswith("/v1/output")]) == 1
 
 
 @pytest.mark.parametrize(("store", "given"), [(DOCUMENT, 15.0), (None, 30.0)], ids=["a store", "none"])

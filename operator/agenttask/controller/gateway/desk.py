@@ -18,7 +18,7 @@ from agenttask.controller.gateway.health import ModelHealth
 from agenttask.controller.gateway.live import LiveReports
 from agenttask.controller.gateway.rate import Rate
 from agenttask.controller.gateway.records import Records
-from agenttask.controller.gateway.refusals import Busy, Fenced, Unauthorized, Unavailable
+from agenttask.controller.gateway.refusals import Busy, Fenced, QuotaExceeded, Unauthorized, Unavailable
 from agenttask.controller.gateway.sharing import Holders, Sharing
 from agenttask.controller.gateway.tokens import BadToken, Tokens
 from agenttask.controller.handover import HERE, Entry
@@ -133,8 +133,14 @@ class Desk:
     async def keep_output(self, claims: TokenClaims, text: str) -> None:
         """The task's output, before the attempt's last report."""
         self._still(claims)
-        await self._records.put_output(claims, text)
-        self._tidy(claims)
+        try:
+            await self._records.put_output(claims, text)
+            self._live.kept(claims.uid)
+        except QuotaExceeded as error:
+            self._live.no_room(claims, str(error))
+            raise
+        finally:
+            self._tidy(claims)
 
     def report(self, claims: TokenClaims, told: LiveReport) -> ReportAnswer:
         """How far the attempt is; what it may ask of its models from now on."""
@@ -171,6 +177,10 @@ class Desk:
     def live(self, uid: str, attempt: int) -> Report | None:
         """How far the attempt is, if it told."""
         return self._live.of(uid, attempt)
+
+    def waits_for_record(self, uid: str, attempt: int) -> str:
+        """Why the attempt's output is not stored yet."""
+        return self._live.waits(uid, attempt)
 
     def due(self, uid: str) -> float:
         """From when on a status write may be spent on progress alone."""

@@ -24,7 +24,7 @@ from agenttask.api.record import AgentTaskRecord
 from agenttask.api.task import OutputRef
 from agenttask.controller.gateway import record_body
 from agenttask.controller.gateway.record_body import Size
-from agenttask.controller.gateway.refusals import Fenced, NotStored, TooLarge, Unavailable
+from agenttask.controller.gateway.refusals import Fenced, NotStored, QuotaExceeded, TooLarge, Unavailable
 from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, TooManyRequests
 from agenttask.controller.kube_paths import record_path, records_path
 from agenttask.domain.observation import SeenTask, StoredOutput
@@ -37,6 +37,7 @@ _FOR_A_PERSON: Final = 60.0
 _QUOTA_SECONDS: Final = 5.0
 """A quota of records that is used up is asked so often, whoever has something to store in its namespace."""
 _QUOTA_REFUSES: Final = "exceeded quota"
+_QUOTA_REMEDY: Final = "raise it, or delete finished tasks (ttlSecondsAfterFinished does): their records go with them"
 _STORE_REFUSES: Final = "request is too large"
 """etcd's words, in an answer with status 500."""
 _decode: Final = msgspec.json.Decoder(AgentTaskRecord).decode
@@ -93,7 +94,7 @@ class Records:
 
     def __init__(self, writer: Writer, clock: Callable[[], float] = time.monotonic) -> None:
         self._writer, self._clock = writer, clock
-        self._full: dict[str, tuple[float, Forbidden]] = {}
+        self._full: dict[str, tuple[float, str]] = {}
         """Namespaces whose quota takes no further record: until when that is believed, and what was said."""
         self._known: dict[str, _Known] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -120,6 +121,7 @@ class Records:
         Raises:
             TooLarge: it does not fit beside the output.
             Fenced: a later attempt has written.
+            QuotaExceeded: the task has no record yet, and a quota takes none.
             Unavailable: the API server does not take it now.
         """
         part = _Part(record_body.size_of_checkpoint(body), _digest(body))
@@ -138,6 +140,7 @@ class Records:
         Raises:
             TooLarge: it does not fit beside the checkpoint.
             Fenced: a later attempt has written.
+            QuotaExceeded: the task has no record yet, and a quota takes none.
             Unavailable: the API server does not take it now.
         """
         part = _Part(record_body.size_of_output(text), _digest(text.encode()))
@@ -216,15 +219,19 @@ class Records:
         return _decode_head(answer).metadata.resource_version
 
     async def _create(self, claims: TokenClaims, part: dict[str, str]) -> bytes:
-        until, refusal = self._full.get(claims.namespace, (0.0, None))
-        if refusal is not None and self._clock() < until:
-            raise Unavailable(f"the API server does not take the record: {refusal}", retry_after=_TRY_AGAIN)
+        until, said = self._full.get(claims.namespace, (0.0, ""))
+        if said and self._clock() < until:
+            raise QuotaExceeded(said, retry_after=_QUOTA_SECONDS)
         try:
             answer = await self._writer.create(records_path(claims.namespace), record_body.new_record(claims, part))
         except Forbidden as error:
-            if _QUOTA_REFUSES in error.message:
-                self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, error)
-            raise
+            at = error.message.find(_QUOTA_REFUSES)
+            if at < 0:
+                raise
+            said = f"the namespace has no room for the task's AgentTaskRecord: {error.message[at:]}; {_QUOTA_REMEDY}"
+            self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, said)
+            logger.warning("%s/%s: %s", claims.namespace, claims.task, said)
+            raise QuotaExceeded(said, retry_after=_QUOTA_SECONDS) from error
         self._full.pop(claims.namespace, None)
         return answer
 

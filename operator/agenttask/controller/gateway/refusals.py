@@ -8,6 +8,7 @@ Refused
 ├── TooLarge       413  says size and limit
 ├── Busy           429  too many requests of one attempt, or too much at once
 ├── NotLeader      503  another replica answers
+├── QuotaExceeded  503  a quota of the namespace takes no further record
 └── Unavailable    503  the view is not complete yet, or the API server does not take it
 """
 
@@ -67,6 +68,12 @@ class NotLeader(Refused):
     """This replica does not write."""
 
     status, reason = 503, RefusalReason.NOT_LEADER
+
+
+class QuotaExceeded(Refused):
+    """A quota takes no further record: whoever can do without one does not wait."""
+
+    status, reason = 503, RefusalReason.QUOTA_EXCEEDED
 
 
 class Unavailable(Refused):

@@ -22,6 +22,8 @@ from agenttask.api.gateway import (
     OUTPUT_PATH,
     REPORT_PATH,
     LiveReport,
+    Refusal,
+    RefusalReason,
     ReportAnswer,
     decode_answer,
     decode_refusal,
@@ -29,7 +31,7 @@ from agenttask.api.gateway import (
 )
 from agenttask.api.report import shorten
 from agenttask.runner.gateway.addresses import Addresses, Resolve, resolve
-from agenttask.runner.gateway.errors import Fenced, GatewayRefused, GatewayUnavailable, RecordTooLarge
+from agenttask.runner.gateway.errors import Fenced, GatewayRefused, GatewayUnavailable, QuotaExceeded, RecordTooLarge
 from agenttask.runner.gateway.exchange import Answer, Exchange, Method, NoAnswer
 
 _OK: Final = 200
@@ -48,7 +50,10 @@ _SHORTEST_PAUSE_SECONDS: Final = 0.1
 """Whatever a server wishes."""
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _DOUBLINGS: Final = 10
+_QUOTA_PAUSE_SECONDS: Final = 5.0
 _REFUSAL_CHARACTERS: Final = 300
+_QUOTA_CHARACTERS: Final = 700
+"""Its name alone may have 253."""
 
 
 class GatewayClient:
@@ -152,6 +157,10 @@ class GatewayClient:
                     if answer.status != _TOO_MANY and answer.status < _SERVER_ERRORS:
                         self._addresses.answered(address)
                         return answer
+                    if (refusal := _refusal(answer)) is not None and refusal.reason == RefusalReason.QUOTA_EXCEEDED:
+                        self._addresses.answered(address)
+                        wish = answer.retry_after if answer.retry_after is not None else _QUOTA_PAUSE_SECONDS
+                        raise QuotaExceeded(shorten(refusal.error, _QUOTA_CHARACTERS), retry_after=wish)
                     problems[address] = _told(answer)
                     if answer.retry_after is not None:
                         wishes.append(answer.retry_after)
@@ -181,7 +190,12 @@ def _fits(raw: bytes, what: str) -> None:
 
 def _told(answer: Answer) -> str:
     """The refusal in words, whatever its body is."""
+    refusal = _refusal(answer)
+    return f"status {answer.status}" + (f": {shorten(refusal.error, _REFUSAL_CHARACTERS)}" if refusal is not None else "")
+
+
+def _refusal(answer: Answer) -> Refusal | None:
     try:
-        return f"status {answer.status}: {shorten(decode_refusal(answer.body).error, _REFUSAL_CHARACTERS)}"
+        return decode_refusal(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return f"status {answer.status}"
+        return None

@@ -3,6 +3,7 @@
 Made by the run and ended with it; until the first request it costs a timer.
 """
 
+import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,13 +13,13 @@ from msgspec import Struct
 
 from agenttask.api.constants import ENV_GATEWAY_TOKEN
 from agenttask.api.document import GatewayDocument
-from agenttask.api.errors import AgentTaskError, NotHandedOver, OutputTooLarge
+from agenttask.api.errors import AgentTaskError, NotHandedOver, OutputRejected, OutputTooLarge
 from agenttask.api.gateway import MAX_RECORD_BYTES, MAX_REPORTED_MODELS, MAX_TOKEN_CHARACTERS, LiveReport, ModelReport, Share
 from agenttask.api.model import Limits
 from agenttask.api.report import MOST_COUNTED, Report, bounded
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
-from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable, RecordTooLarge
+from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable, QuotaExceeded, RecordTooLarge
 from agenttask.runner.gateway.exchange import place
 from agenttask.runner.gateway.live_reports import LiveReports
 from agenttask.runner.gateway.store import PACE, GatewayStore
@@ -27,6 +28,9 @@ from agenttask.runner.termination import well_formed
 
 _TOKEN: Final = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 _REMEDY: Final = "let `output` name a shorter text, or write it to a volume"
+
+QUOTA_SECONDS: Final = 300.0
+"""How long a quota of records is waited for, as an object store that is away is; `activeDeadlineSeconds` may end it before."""
 
 MakeRoom = Callable[[int], Awaitable[None]]
 """Saves the checkpoint within so many bytes."""
@@ -42,6 +46,7 @@ class GatewayAccess(Struct, frozen=True, kw_only=True):
     """How long handing over an output may take: what a stopped runner has."""
     log: Callable[[str, str], None]
     rng: Callable[[], float] = random.random
+    quota_seconds: float = QUOTA_SECONDS
 
     @classmethod
     def of(
@@ -81,7 +86,9 @@ class GatewayLink:
 
     def __init__(self, access: GatewayAccess, client: GatewayClient, *, snapshot: Callable[[], Report], models: Models, asks: bool) -> None:
         self._client = client
-        self._grace_seconds = access.grace_seconds
+        self._grace_seconds, self._quota_seconds, self._log = access.grace_seconds, access.quota_seconds, access.log
+        self.waits_for = ""
+        """What the output waits for, while it does."""
         self.store = GatewayStore(client, attempt=access.attempt)
         self.live = LiveReports(
             client,
@@ -99,7 +106,7 @@ class GatewayLink:
             output: of the task, UTF-8.
             too_large: what the termination message said of it.
             make_room: for it, where checkpoint and output are too much together. None where an object store is tried next: the
-                checkpoint stays, as the store may be away, and half of the time is left.
+                checkpoint stays, as the store may be away, half of the time is left, and no quota is waited for.
         """
         size = len(output)
         try:
@@ -111,6 +118,11 @@ class GatewayLink:
             return error
         except RecordTooLarge as error:
             return OutputTooLarge(f"the output has {size} bytes, at most {MAX_RECORD_BYTES} are kept of a task: {error}; {_REMEDY}")
+        except QuotaExceeded as error:
+            tried = f" within {self._quota_seconds:.0f} s" if make_room is not None else ""
+            return OutputRejected(
+                f"the output has {size} bytes, more than the pod's own report holds, and was not taken{tried}: {error}; or {_REMEDY}"
+            )
         except GatewayUnavailable as error:
             return NotHandedOver(
                 f"the output has {size} bytes, more than the pod's own report holds, and the controller took none of it: {error}"
@@ -123,14 +135,31 @@ class GatewayLink:
         """The run is done: its checkpoint gives way, first as far as bytes are counted, then altogether, as escapes count in the store."""
         for room in (MAX_RECORD_BYTES - len(output), 0):
             try:
-                await self._client.keep_output(output, seconds=self._grace_seconds)
+                await self._when_there_is_room(output)
             except RecordTooLarge:
                 if room < 0:
                     raise
                 await make_room(room)
             else:
                 return
-        await self._client.keep_output(output, seconds=self._grace_seconds)
+        await self._when_there_is_room(output)
+
+    async def _when_there_is_room(self, output: bytes) -> None:
+        """Wait for a quota: all that the run has made would be lost with its output."""
+        now = asyncio.get_running_loop().time
+        ends = now() + self._quota_seconds
+        while True:
+            try:
+                await self._client.keep_output(output, seconds=self._grace_seconds)
+            except QuotaExceeded as error:
+                if not self.waits_for:
+                    self._log("output", f"waits for {self._quota_seconds:.0f} s at most: {error}")
+                self.waits_for = str(error)
+                if now() + error.retry_after >= ends:
+                    raise
+                await asyncio.sleep(error.retry_after)
+            else:
+                return
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -11,8 +11,10 @@ from agenttask.api.gateway import LiveReport, ReportAnswer, TokenClaims
 from agenttask.api.model import AgentModelSpec, Limits
 from agenttask.api.report import StepReport
 from agenttask.controller.gateway.desk import LONGEST_REPORT_SECONDS
+from agenttask.controller.gateway.refusals import QuotaExceeded
 from agenttask.controller.gateway.tokens import Tokens
 from agenttask.controller.handover import NoHandover
+from agenttask.controller.kube_errors import Forbidden
 from agenttask.domain.observation import SeenTask
 
 MODEL = AgentModelSpec(client="openai", model="m", endpoint="http://x", limits=Limits(concurrent_calls=8))
@@ -67,3 +69,31 @@ def test_a_task_that_is_over_leaves_nothing(counter: Counter) -> None:
     counter.desk.forget(UID)
     assert (counter.desk.live(UID, 1), counter.desk.due(UID)) == (None, float("-inf"))
     assert counter.desk.enter(of_uid("next"), spec(), 1, {"small": MODEL}).models["small"].limits == MODEL.limits
+
+
+async def test_an_output_that_a_quota_holds_up_is_told_until_it_is_stored(counter: Counter) -> None:
+    mine = claims(counter)
+    counter.writer.fail = [Forbidden(403, "Forbidden", "exceeded quota: few")]
+    for _ in range(2):
+        with pytest.raises(QuotaExceeded):
+            await counter.desk.keep_output(mine, "text")
+    assert "exceeded quota: few" in counter.desk.waits_for_record(UID, 1)
+    assert (NoHandover().waits_for_record(UID, 1), counter.desk.waits_for_record(UID, 2), counter.woken) == ("", "", [UID])
+    counter.records._full.clear()
+    await counter.desk.keep_output(mine, "text")
+    assert counter.desk.waits_for_record(UID, 1) == ""
+
+
+async def test_a_task_that_ended_while_its_output_was_held_up_leaves_nothing(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = claims(counter)
+
+    async def refuse(*_: object) -> None:
+        if counter.woken:
+            counter.caches.tasks.clear()
+        raise QuotaExceeded("full")
+
+    monkeypatch.setattr(counter.records, "put_output", refuse)
+    for waits in ("", "full", ""):
+        with pytest.raises(QuotaExceeded):
+            await counter.desk.keep_output(mine, "text")
+        assert counter.desk.waits_for_record(UID, 1) == waits

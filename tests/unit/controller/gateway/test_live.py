@@ -48,3 +48,22 @@ def test_nothing_is_kept_of_tasks_that_never_reported_or_are_over() -> None:
     live.written("u", 1.0)
     live.forget("u")
     assert (live.due("short"), live.due("u"), len(live)) == (float("-inf"), float("-inf"), 0)
+
+
+def test_an_output_without_a_record_is_told_when_it_is_offered_again_and_until_it_is_stored() -> None:
+    woken: list[str] = []
+    live = LiveReports(woken.append)
+    live.no_room(FIRST, "full")
+    assert (live.waits("u", 1), woken) == ("", [])
+    live.no_room(FIRST, "full")
+    live.no_room(FIRST, "still full")
+    assert (live.waits("u", 1), live.waits("u", 2), woken) == ("still full", "", ["u"])
+    live.no_room(SECOND, "full")
+    assert (live.waits("u", 1), live.waits("u", 2)) == ("", "")
+    live.no_room(SECOND, "full")
+    live.kept("u")
+    assert live.waits("u", 2) == ""
+    for _ in range(2):
+        live.no_room(SECOND, "full")
+    live.forget("u")
+    assert (live.waits("u", 2), woken) == ("", ["u"] * 3)

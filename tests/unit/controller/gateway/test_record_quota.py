@@ -8,10 +8,16 @@ from tests.fakes.store_writer import StoreWriter
 
 from agenttask.api.gateway import TokenClaims
 from agenttask.controller.gateway.records import Records
-from agenttask.controller.gateway.refusals import Unavailable
+from agenttask.controller.gateway.refusals import QuotaExceeded, Unavailable
 from agenttask.controller.kube_errors import Forbidden
 
-REFUSAL = 'agenttaskrecords.agenttask.dev "a" is forbidden: exceeded quota: records, requested: count/agenttaskrecords.agenttask.dev=1'
+COUNTED = "count/agenttaskrecords.agenttask.dev"
+SAID = f"exceeded quota: records, requested: {COUNTED}=1, used: {COUNTED}=3, limited: {COUNTED}=3"
+REFUSAL = f'agenttaskrecords.agenttask.dev "a" is forbidden: {SAID}'
+TOLD = (
+    f"the namespace has no room for the task's AgentTaskRecord: {SAID}; "
+    "raise it, or delete finished tasks (ttlSecondsAfterFinished does): their records go with them"
+)
 
 
 class Clock:
@@ -46,8 +52,9 @@ def full() -> list[Any]:
 async def test_a_quota_that_is_used_up_is_asked_once_in_some_seconds_whoever_stores(place: Place) -> None:
     place.writer.fail = full()
     for uid in "abc":
-        with pytest.raises(Unavailable, match="exceeded quota: records"):
+        with pytest.raises(QuotaExceeded) as refused:
             await place.put(uid)
+        assert (str(refused.value), refused.value.retry_after) == (TOLD, 5.0)
     assert place.writer.calls == ["POST"]
     place.clock.now += 5
     for uid in "abc":
@@ -58,7 +65,7 @@ async def test_a_quota_that_is_used_up_is_asked_once_in_some_seconds_whoever_sto
 async def test_records_that_are_there_and_other_namespaces_are_written_on(place: Place) -> None:
     await place.put("there")
     place.writer.fail = full()
-    with pytest.raises(Unavailable):
+    with pytest.raises(QuotaExceeded):
         await place.put("a")
     await place.put("there", body=b"y")
     await place.put("b", namespace="other")
@@ -67,7 +74,8 @@ async def test_records_that_are_there_and_other_namespaces_are_written_on(place:
 
 async def test_a_right_that_is_missing_is_no_quota(place: Place) -> None:
     place.writer.fail = [Forbidden(403, "Forbidden", "cannot create resource")]
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as refused:
         await place.put("a")
+    assert refused.value.retry_after == 1.0
     await place.put("a")
     assert place.writer.calls == ["POST", "POST"]

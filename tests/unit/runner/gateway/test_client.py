@@ -15,7 +15,7 @@ from agenttask.api.document import GatewayDocument
 from agenttask.api.gateway import MAX_RECORD_BYTES, LiveReport, RefusalReason, ReportAnswer, Share
 from agenttask.runner.gateway import exchange
 from agenttask.runner.gateway.client import GatewayClient
-from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable, RecordTooLarge
+from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayRefused, GatewayUnavailable, QuotaExceeded, RecordTooLarge
 
 ONE, TWO = "127.0.0.1", "127.0.0.2"
 NOT_LEADER = refusal(503, RefusalReason.NOT_LEADER, "another replica leads", Retry_After="30")
@@ -207,6 +207,15 @@ async def test_what_is_refused_is_typed_and_not_tried_again(act: Act, error: typ
         with pytest.raises(error, match=told) as caught:
             await it.client.keep_checkpoint(b"x", seconds=5)
         assert (it.asked, it.fenced, len(str(caught.value)) < 400) == ([ONE], [], True)
+
+
+@pytest.mark.parametrize(("wish", "pause"), [({"Retry_After": "7"}, 7.0), ({}, 5.0)])
+async def test_a_quota_is_told_at_once_in_all_its_words(wish: dict[str, str], pause: float) -> None:
+    async with bench(ONE, TWO) as it:
+        it.gateway.always[ONE] = refusal(503, RefusalReason.QUOTA_EXCEEDED, f"exceeded quota: {'q' * 253}; raise it", **wish)
+        with pytest.raises(QuotaExceeded, match="^exceeded quota: q{253}; raise it$") as caught:
+            await it.client.keep_output(b"x", seconds=5)
+        assert (it.asked, caught.value.retry_after) == ([ONE], pause)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"limits":[]}', b'{"limits":{"m":{"concurrentCalls":"many"}}}', b"[" * 60_000, b"\xff"])

@@ -13,7 +13,7 @@ from tests.fakes.runner_plugins import Answering, FunctionKind, plugins
 
 from agenttask.api.checkpoint import decode
 from agenttask.api.document import GatewayDocument, TaskDocument
-from agenttask.api.errors import AgentTaskError, Interrupted, NotHandedOver, OutputTooLarge, StepFailed
+from agenttask.api.errors import AgentTaskError, Interrupted, NotHandedOver, OutputRejected, OutputTooLarge, StepFailed
 from agenttask.api.gateway import MAX_RECORD_BYTES, RefusalReason, ReportAnswer, Share
 from agenttask.api.reasons import Reason
 from agenttask.api.report import decode as decode_report
@@ -41,6 +41,8 @@ class Cluster:
         self.lines: list[str] = []
         self.go = asyncio.Event()
         self.grace = 5.0
+        self.quota = 300.0
+        self.running: TaskRun | None = None
         self.answering: type[Answering] = Answering
 
     def station(self, attempt: int) -> Station:
@@ -63,6 +65,7 @@ class Cluster:
         for path in (workspace, self.folder / "scratch"):
             path.mkdir(exist_ok=True)
         log = lambda about, line: self.lines.append(f"{about}: {line}")  # noqa: E731
+        access = GatewayAccess.of(self.document, TOKEN, attempt=attempt, grace_seconds=self.grace, log=log)
         return Station(
             plugins=plugins(kinds={"do": FunctionKind(run)}, clients={"answering": self.answering}),
             settings=RunnerSettings(),
@@ -71,7 +74,7 @@ class Cluster:
             credentials={},
             observer=NullObserver(),
             channel=TerminationFile(self.folder / f"termination-{attempt}"),
-            gateway=GatewayAccess.of(self.document, TOKEN, attempt=attempt, grace_seconds=self.grace, log=log),
+            gateway=msgspec.structs.replace(access, quota_seconds=self.quota),
             log=log,
         )
 
@@ -82,8 +85,8 @@ class Cluster:
             "models": [{"name": "m", "client": "answering", "model": "x"}],
             "spec": {"steps": [{"name": f"s{index}", **step} for index, step in enumerate(steps)], **spec},
         }
-        async with TaskRun(msgspec.convert(body, TaskDocument), self.station(attempt)) as run:
-            return await run.execute()
+        async with TaskRun(msgspec.convert(body, TaskDocument), self.station(attempt)) as self.running:
+            return await self.running.execute()
 
     def report(self, attempt: int = 1) -> Any:
         return decode_report((self.folder / f"termination-{attempt}").read_bytes())
@@ -193,6 +196,55 @@ async def test_an_output_that_cannot_be_kept_fails_the_task_with_the_cause(
         assert (outcome.output, report.output_stored, report.error.reason) == (None, False, reason)
         with pytest.raises(kind, match=told):
             raise outcome.error
+
+
+FULL = refusal(503, RefusalReason.QUOTA_EXCEEDED, "exceeded quota: few; raise it", Retry_After="0")
+
+
+async def test_an_output_waits_for_a_quota_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(tmp_path, monkeypatch) as it:
+        it.gateway.acts["127.0.0.1"].extend([FULL] * 3)
+        outcome = await it.run(do("x", times="5000"))
+        assert (outcome.error, it.gateway.output, it.asked()) == (None, "x" * 5000, ["PUT /v1/output"] * 4)
+        assert it.lines == ["output: waits for 300 s at most: exceeded quota: few; raise it"]
+
+
+async def test_a_quota_that_stays_fails_the_task_for_good_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(tmp_path, monkeypatch) as it:
+        it.gateway.always["/v1/output"], it.quota = FULL, 0.0
+        outcome = await it.run(do("x", times="5000"))
+        error = it.report().error
+        assert (type(outcome.error), error.reason, it.asked()) == (OutputRejected, Reason.OUTPUT_REJECTED, ["PUT /v1/output"])
+        assert error.message == (
+            "the output has 5000 bytes, more than the pod's own report holds, and was not taken within 0 s: exceeded quota: few; raise it; "
+            "or let `output` name a shorter text, or write it to a volume"
+        )
+
+
+async def test_a_run_that_is_stopped_while_it_waits_for_a_quota_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(tmp_path, monkeypatch) as it:
+        it.gateway.always["/v1/output"] = FULL
+        work = asyncio.create_task(it.run(do("x", times="5000")))
+        await until(lambda: it.lines)
+        assert it.running is not None
+        it.running.stop_within("the runner was stopped (SIGTERM)", 0.0)
+        error = it.running.interrupted().error
+        assert error is not None
+        assert (error.reason, error.message.partition("; ")[2]) == (
+            Reason.LOST,
+            "its output was not handed over in time: exceeded quota: few; raise it",
+        )
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_checkpoint_never_waits_for_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(tmp_path, monkeypatch, quiet=0.0) as it:
+        it.gateway.always["/v1/checkpoint"] = FULL
+        outcome = await it.run(do("one"), do("two", fail="1"))
+        assert isinstance(outcome.error, StepFailed)
+        assert it.asked().count("PUT /v1/checkpoint") <= 2  # in the background, and at the end
+        assert "checkpoint: not saved: exceeded quota: few; raise it" in it.lines
 
 
 async def test_a_gateway_that_is_away_fails_no_task_that_does_not_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
