@@ -1,8 +1,8 @@
 """The cluster's authority as a file that changes under way, and the aiohttp middleware that follows it.
 
-When a cluster's CA is replaced, the kubelet replaces the `ca.crt` of every pod, and the API server comes back with a
-certificate of the new one. Whoever reads the file only at the start is locked out until somebody restarts it. What was
-trusted before stays trusted until the process ends.
+When a cluster's CA is replaced, the kubelet replaces the `ca.crt` of every pod, somebody replaces the file that a
+kubeconfig names, and the API server comes back with a certificate of the new one. Whoever reads the file only at the
+start is locked out until somebody restarts it. What was trusted before stays trusted until the process ends.
 """
 
 import logging

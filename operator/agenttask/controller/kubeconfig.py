@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from agenttask.controller.authority import CaFile
 from agenttask.controller.credentials import Credentials, LoginError
 from agenttask.controller.tokens import REREAD_SECONDS, FileToken, FixedToken, TokenSource
 
@@ -51,9 +52,14 @@ async def load(paths: str, *, clock: Callable[[], float]) -> Credentials:
         token = FixedToken(str(user["token"]))
     elif user.get("username"):
         raise LoginError("user names and passwords in a kubeconfig are not supported: Kubernetes removed them in 1.19")
-    tls = _tls(cluster, user, certificate) if str(cluster["server"]).startswith("https") else None
+    tls, authority = _tls(cluster, user, certificate, clock) if str(cluster["server"]).startswith("https") else (None, None)
     return Credentials(
-        server=str(cluster["server"]).rstrip("/"), tls=tls, token=token, namespace=context.get("namespace"), proxy=cluster.get("proxy-url")
+        server=str(cluster["server"]).rstrip("/"),
+        tls=tls,
+        authority=authority,
+        token=token,
+        namespace=context.get("namespace"),
+        proxy=cluster.get("proxy-url"),
     )
 
 
@@ -94,11 +100,15 @@ def _named(merged: Entry, plural: str, name: str | None, what: str) -> Entry:
     return found
 
 
-def _tls(cluster: Entry, user: Entry, certificate: tuple[str, str] | None) -> ssl.SSLContext:
+def _tls(
+    cluster: Entry, user: Entry, certificate: tuple[str, str] | None, clock: Callable[[], float]
+) -> tuple[ssl.SSLContext, CaFile | None]:
+    """The context, and the file of its CA where that is one which may change."""
     with ExitStack() as stack:
         try:
             ca = _file(stack, cluster, "certificate-authority")
-            context = ssl.create_default_context(cafile=ca)
+            authority = CaFile(Path(ca), clock) if ca is not None and not cluster.get("certificate-authority-data") else None
+            context = authority.context if authority is not None else ssl.create_default_context(cafile=ca)
             if cluster.get("insecure-skip-tls-verify"):
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -107,7 +117,7 @@ def _tls(cluster: Entry, user: Entry, certificate: tuple[str, str] | None) -> ss
                 context.load_cert_chain(chain, key)
         except (OSError, ssl.SSLError, binascii.Error) as error:
             raise LoginError(f"the kubeconfig's certificates cannot be read: {error}") from error
-    return context
+    return context, authority
 
 
 def _file(stack: ExitStack, entry: Entry, field: str) -> str | None:

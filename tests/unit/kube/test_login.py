@@ -215,6 +215,29 @@ async def test_an_authority_that_is_replaced_is_followed_and_what_is_no_certific
             await client.get(MAPS)
 
 
+async def test_the_authority_in_a_kubeconfigs_file_is_followed_as_well(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    trust(tmp_path, old)
+    async with api_server_of(new) as port:
+        cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": "ca.crt"}
+        async with Connection(await load(str(config(tmp_path / "config", {"token": "t"}, cluster)), clock=Clock())) as connection:
+            client = KubeClient(connection.session, connection.server)
+            with pytest.raises(Unreachable, match=r"(?i)certificate"):
+                await client.get(MAPS)
+            trust(tmp_path, new)
+            await client.get(MAPS)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+async def test_an_authority_that_stands_in_the_kubeconfig_goes_before_a_file_and_is_not_read_again(tmp_path: Path, inline: bool) -> None:
+    one = trustme.CA()
+    trust(tmp_path, one)
+    data = {"certificate-authority-data": base64.b64encode(one.cert_pem.bytes()).decode()} if inline else {}
+    found = await load(str(config(tmp_path / "config", {}, {"certificate-authority": "ca.crt", **data})), clock=Clock())
+    assert found.tls is not None
+    assert (found.authority is None, len(found.tls.get_ca_certs())) == (inline, 1)
+
+
 async def test_a_token_is_not_carried_to_another_server() -> None:
     async with (
         FakeApiServer(token="t") as server,
