@@ -29,9 +29,10 @@ class SeenSpan(Struct, frozen=True, kw_only=True):
 
 
 class OtlpSink:
-    """`with OtlpSink() as sink:` listens on a free port of the loopback; `status` and `delay` make it a bad collector."""
+    """`with OtlpSink() as sink:` listens on a free port of `host`, for pods the node's; `status` and `delay` make it a bad collector."""
 
-    def __init__(self, *, status: int = 200, delay: float = 0.0) -> None:
+    def __init__(self, *, status: int = 200, delay: float = 0.0, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.status = status
         self.delay = delay
         self.requests = 0
@@ -55,7 +56,7 @@ class OtlpSink:
             def log_message(self, *args: object) -> None:
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((self._host, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -69,7 +70,7 @@ class OtlpSink:
     @property
     def endpoint(self) -> str:
         """The value for OTEL_EXPORTER_OTLP_ENDPOINT."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self._host}:{self._server.server_port}"
 
     def wait_for(self, count: int, *, seconds: float = 10.0) -> list[SeenSpan]:
         """The spans, when at least `count` have come."""

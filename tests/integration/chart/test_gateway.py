@@ -1,4 +1,4 @@
-"""What the chart makes for the gateway: a Secret that the controller reads, a Service that runners find, policies on wish."""
+"""What the chart makes for the gateway: a Secret that the controller reads, a Service that runners find."""
 
 import asyncio
 import base64
@@ -86,28 +86,3 @@ def test_without_a_gateway_there_is_nothing_of_it(render: Any) -> None:
     assert not _settings(objects).enabled
     assert {each["kind"] for each in objects} & {"Secret", "Service", "NetworkPolicy"} == set()
     assert "gateway" not in yaml.safe_dump(_pod(objects))
-
-
-def test_policies_let_tasks_of_the_watched_namespaces_in_and_nobody_else(render: Any) -> None:
-    objects = render("--set", "gateway.networkPolicies=true,watchNamespaces={a,b}")
-    inward, *outward = sorted(_of(objects, "NetworkPolicy"), key=lambda each: each["spec"]["policyTypes"] != ["Ingress"])
-    ours = {"matchLabels": {"app.kubernetes.io/managed-by": "agenttask"}}
-    (tasks, probes) = inward["spec"]["ingress"]
-    assert inward["metadata"]["namespace"] == "ns"
-    assert [each["podSelector"] for each in tasks["from"]] == [ours]
-    assert tasks["from"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["a", "b"]
-    assert (tasks["ports"], probes["ports"]) == ([{"protocol": "TCP", "port": "gateway"}], [{"protocol": "TCP", "port": "health"}])
-    assert [each["metadata"]["namespace"] for each in outward] == ["a", "b"]
-    for policy in outward:
-        assert (policy["spec"]["podSelector"], policy["spec"]["policyTypes"]) == (ours, ["Egress"])
-        gateway, names = policy["spec"]["egress"]
-        assert gateway["ports"] == [{"protocol": "TCP", "port": 8443}]
-        assert gateway["to"][0]["podSelector"] == inward["spec"]["podSelector"]
-        assert gateway["to"][0]["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "ns"}}
-        assert {each["port"] for each in names["ports"]} == {53}
-
-
-def test_no_policy_is_made_unasked_and_for_all_namespaces_the_pod_takes_from_each(render: Any) -> None:
-    assert _of(render(), "NetworkPolicy") == []
-    (inward,) = _of(render("--set", "gateway.networkPolicies=true,rbac.scope=cluster"), "NetworkPolicy")
-    assert inward["spec"]["ingress"][0]["from"][0]["namespaceSelector"] == {}
