@@ -15,7 +15,7 @@ from agenttask.domain import attempts, outcome
 from agenttask.domain.clocks import on_our_clock
 from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Observation, SeenPod, SeenTask, StoredOutput
-from agenttask.domain.output_store import accepted
+from agenttask.domain.output_store import Disbelieved, accepted
 
 
 class View:
@@ -64,6 +64,7 @@ class View:
             models = self._turns.models_on(spec, task.namespace, pod.device.class_ if pod.device is not None else "")
             waits = missing(task.namespace, spec, models, self._world.inputs.__contains__)
         unanswered = self._unanswered.get(task.uid) == attempt
+        stored, disbelieved = await self._stored(task, attempt, pod)
         return Observation(
             admission=self._turns.admission(task, pod, unanswered=unanswered, now=now),
             attempt=attempt,
@@ -80,7 +81,8 @@ class View:
             live=self._handover.live(task.uid, attempt),
             waits_for_record=self._handover.waits_for_record(task.uid, attempt),
             live_due=self._handover.due(task.uid),
-            stored=await self._stored(task, attempt, pod),
+            stored=stored,
+            disbelieved=disbelieved,
         )
 
     def _since_let_go(self, task: SeenTask, pod: SeenPod, now: float) -> SeenPod:
@@ -93,15 +95,16 @@ class View:
             return pod
         return msgspec.structs.replace(pod, unschedulable_since=max(pod.unschedulable_since or began, began))
 
-    async def _stored(self, task: SeenTask, attempt: int, pod: SeenPod | None) -> StoredOutput | None:
+    async def _stored(self, task: SeenTask, attempt: int, pod: SeenPod | None) -> tuple[StoredOutput | None, str]:
+        """What the attempt has stored besides its report, and why what it says of that is not believed."""
         report = outcome.report_of(pod) if pod is not None else None
         if report is None or not report.handed_over:
-            return None
+            return None, ""
         if report.output_object is None:
-            return await self._handover.stored_output(task, attempt)
+            return await self._handover.stored_output(task, attempt), ""
         store = self._store
-        ref = accepted(report.output_object, url=store.url, max_bytes=store.max_bytes, task=task.metadata, attempt=attempt)
-        return StoredOutput(ref=ref) if ref is not None else None
+        found = accepted(report.output_object, url=store.url, max_bytes=store.max_bytes, task=task.metadata, attempt=attempt)
+        return (None, found.why) if isinstance(found, Disbelieved) else (StoredOutput(ref=found), "")
 
     def record(self, uid: str, attempt: int) -> None:
         """The attempt is on record now, and its pod is about to be created."""

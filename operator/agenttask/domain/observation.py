@@ -169,3 +169,5 @@ class Observation(Struct, frozen=True, kw_only=True):
     """From when on that is worth a write of its own."""
     stored: StoredOutput | None = None
     """What an attempt that has ended with `outputStored` or `outputObject` did store, as far as that is believed."""
+    disbelieved: str = ""
+    """Why the object that its report names is not taken for its output."""

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from agenttask.api.reasons import TERMINAL_REASONS, Reason
-from agenttask.api.report import MalformedReport, Report, decode, shorten
+from agenttask.api.report import MalformedReport, Report, decode
 from agenttask.domain.observation import SeenPod, StoredOutput, Terminated
 from agenttask.domain.waiting import NO_ENTRY_POINT
 
@@ -34,7 +34,10 @@ _STAMPS_DIFFER: Final = 2.0
 SIGKILL_EXIT: Final = 137
 SIGTERM_EXIT: Final = 143
 _SIGNAL_BASE: Final = 128
-_SHOWN_URL: Final = 500
+_NOT_STORED: Final = (
+    "the runner said that the output is stored, and no AgentTaskRecord has it of this attempt: somebody deleted it, or the pod's image has "
+    "another runner than ours; run the task again"
+)
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -50,17 +53,17 @@ def too_long(seconds: int) -> str:
     return f"the task ran longer than activeDeadlineSeconds ({seconds} s); raise it, or give the task less to do"
 
 
-def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutput | None = None) -> Outcome:
+def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutput | None = None, disbelieved: str = "") -> Outcome:
     """The end of a pod that has finished; `deadline` is when it should have ended at the latest, `seconds` after its start.
 
-    `stored` is the output that the attempt handed over besides its report, if it did.
+    `stored` is the output that the attempt handed over besides its report, if it did; `disbelieved` is why an object that it names is not.
     """
     report = report_of(pod)
     done = report is not None and report.done
     error = report.error if report is not None and report.done else None
     if done and error is None and not _killed(pod):
         if report is not None and report.handed_over and stored is None:
-            return Outcome(reason=Reason.RUNNER_CRASHED, message=_not_there(report), report=report)
+            return Outcome(reason=Reason.RUNNER_CRASHED, message=disbelieved or _NOT_STORED, report=report)
         return Outcome(reason=Reason.SUCCEEDED, report=report)
     if late(pod, deadline) and (error is None or error.reason is Reason.LOST):
         last = f"; the runner's last word: {error.message}" if error is not None else ""
@@ -71,18 +74,6 @@ def of(pod: SeenPod, *, deadline: float | None, seconds: int, stored: StoredOutp
         return Outcome(reason=reason, message=f"pod {pod.name} was deleted: {error.message}" if taken else error.message, report=report)
     reason, message = _without_report(pod)
     return Outcome(reason=reason, message=message, report=report)
-
-
-def _not_there(report: Report) -> str:
-    """Why what was handed over is not believed."""
-    if report.output_object is None:
-        return "the runner said that the output is stored, and no record has it"
-    place = shorten(repr(report.output_object.url), _SHOWN_URL)
-    return (
-        f"the runner said that the output ({report.output_object.size} bytes) lies at {place}; either that is not the place of this "
-        "attempt in the installation's outputStore, or it is more than outputStore.maxBytes; where these were changed while the pod "
-        "ran, run the task again"
-    )
 
 
 def _killed(pod: SeenPod) -> bool:

@@ -8,13 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from agenttask.api.meta import ObjectMeta
 from agenttask.api.output_store import MAX_STORE_URL, object_url, output_key
-from agenttask.api.report import ObjectReport
+from agenttask.api.report import ObjectReport, shorten
 from agenttask.api.task import OutputRef
 from agenttask.domain.nearest import did_you_mean, listed, quoted
 
 _URL: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9._=-]+)*", re.ASCII)
+_SHOWN_URL: Final = 360
+"""Two of them and a sentence fit a message."""
 _SCHEMES: Final = ("s3", "gs", "az")
 
 StoreOption = str | bool
@@ -101,12 +105,33 @@ def as_text(value: StoreOption) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
-def accepted(told: ObjectReport, *, url: str, max_bytes: int, task: ObjectMeta, attempt: int) -> OutputRef | None:
+class Disbelieved(Struct, frozen=True):
+    """The object that a report names is not taken for its output: for this reason, and what to do."""
+
+    why: str
+
+
+def accepted(told: ObjectReport, *, url: str, max_bytes: int, task: ObjectMeta, attempt: int) -> OutputRef | Disbelieved:
     """Where the output lies, if it is the one place that this attempt has in the store of the installation.
 
     The report is hostile input: whatever follows the reference reads what stands in it with rights of its own.
     """
     key = output_key(namespace=task.namespace, name=task.name, uid=task.uid, attempt=attempt)
-    if not url or told.url != object_url(url, key) or told.size > max_bytes:
-        return None
+    said = "the runner said that the output"
+    if not url:
+        return Disbelieved(f"{said} lies at {_shown(told.url)}, and there is no store (outputStore.url); set it, and run the task again")
+    if told.url != (place := object_url(url, key)):
+        return Disbelieved(
+            f"{said} lies at {_shown(told.url)}, and no place but {_shown(place)} is this attempt's (outputStore.url); where that was "
+            "changed while the pod ran, run the task again"
+        )
+    if told.size > max_bytes:
+        return Disbelieved(
+            f"{said} has {told.size} bytes, and at most {max_bytes} are taken from {_shown(url)} (outputStore.maxBytes); raise it, or let "
+            "`output` name a shorter text, and run the task again"
+        )
     return OutputRef(kind="ObjectStore", name=url, key=key, size=told.size, sha256=told.sha256)
+
+
+def _shown(url: str) -> str:
+    return shorten(repr(url), _SHOWN_URL)

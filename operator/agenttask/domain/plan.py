@@ -176,7 +176,7 @@ def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod,
         if ends is not None and min(now, pod.deletion or now) >= ends:  # a deletion's time is the end of its grace
             return _too_late(task, spec, seen, why, now)
     ends = deadlines.active_ends(task, pod, spec)
-    ended = outcome.of(pod, deadline=ends, seconds=spec.active_deadline_seconds, stored=seen.stored)
+    ended = outcome.of(pod, deadline=ends, seconds=spec.active_deadline_seconds, stored=seen.stored, disbelieved=seen.disbelieved)
     return _over(task, spec, seen, ended, now, known=outcome.fate_known(pod))
 
 

@@ -187,13 +187,18 @@ async def test_the_status_names_what_lies_in_the_store(server: FakeApiServer) ->
 
 
 @pytest.mark.parametrize(
-    ("flags", "forged", "size"),
+    ("flags", "forged", "size", "said"),
     [
-        pytest.param(["outputStore.url=s3://outputs/x"], "s3://evil/x/y", 5, id="another place"),
-        pytest.param(["outputStore.url=s3://outputs/x"], "", 70_000_000, id="too large"),
-        pytest.param([], "", 5, id="there is no store"),
+        pytest.param(
+            ["outputStore.url=s3://outputs/x"], "s3://evil/x/y", 5, "lies at 's3://evil/x/y', and no place but", id="another place"
+        ),
+        pytest.param(["outputStore.url=s3://outputs/x"], "", 70_000_000, "has 70000000 bytes, and at most 67108864", id="too large"),
+        pytest.param([], "", 5, "and there is no store (outputStore.url); set it", id="there is no store"),
     ],
 )
-async def test_what_cannot_be_true_is_no_success_and_no_reference(server: FakeApiServer, flags: list[str], forged: str, size: int) -> None:
+async def test_what_cannot_be_true_is_no_success_and_no_reference(
+    server: FakeApiServer, flags: list[str], forged: str, size: int, said: str
+) -> None:
     found = await reported(server, *flags, forged=forged, size=size)
     assert (found["phase"], found["reason"], "outputRef" in found) == ("Failed", Reason.RUNNER_CRASHED, False)
+    assert said in found["message"]

@@ -11,7 +11,8 @@ from agenttask.api.meta import ObjectMeta
 from agenttask.api.output_store import MAX_OBJECT_URL, MAX_STORE_URL, object_url, output_key
 from agenttask.api.report import COST_CHARACTERS, MOST_COUNTED, ObjectReport, Report, StepReport, UsageReport, decode, encode
 from agenttask.api.task import OutputRef
-from agenttask.domain.output_store import CLIENT_OPTIONS, STORE_OPTIONS, accepted, problems
+from agenttask.domain.lifecycle import MAX_MESSAGE
+from agenttask.domain.output_store import CLIENT_OPTIONS, STORE_OPTIONS, Disbelieved, accepted, problems
 
 TASK = ObjectMeta(name="review", namespace="agents", uid="7c1f7b9e-0000-4000-8000-000000000001")
 STORE = "s3://outputs/agents"
@@ -46,7 +47,47 @@ def test_the_place_of_an_attempt_is_believed_and_becomes_the_reference() -> None
     ],
 )
 def test_any_other_place_is_not(url: str, store: str, attempt: int, size: int) -> None:
-    assert accepted(told(url, size), url=store, max_bytes=100, task=TASK, attempt=attempt) is None
+    assert isinstance(accepted(told(url, size), url=store, max_bytes=100, task=TASK, attempt=attempt), Disbelieved)
+
+
+@pytest.mark.parametrize(
+    ("url", "store", "size", "why"),
+    [
+        pytest.param(
+            "s3://old/x",
+            STORE,
+            101,
+            f"lies at 's3://old/x', and no place but '{STORE}/{KEY}' is this attempt's (outputStore.url); where that was changed "
+            "while the pod ran, run the task again",
+            id="its place",
+        ),
+        pytest.param(
+            f"{STORE}/{KEY}",
+            STORE,
+            101,
+            f"has 101 bytes, and at most 100 are taken from '{STORE}' (outputStore.maxBytes); raise it, or let `output` name a shorter "
+            "text, and run the task again",
+            id="its size",
+        ),
+        pytest.param(
+            f"{STORE}/{KEY}",
+            "",
+            5,
+            f"lies at '{STORE}/{KEY}', and there is no store (outputStore.url); set it, and run the task again",
+            id="no store",
+        ),
+    ],
+)
+def test_each_refusal_says_its_own_value_limit_and_remedy(url: str, store: str, size: int, why: str) -> None:
+    found = accepted(told(url, size), url=store, max_bytes=100, task=TASK, attempt=2)
+    assert found == Disbelieved(f"the runner said that the output {why}")
+
+
+def test_the_longest_addresses_leave_room_for_the_remedy() -> None:
+    longest = ObjectMeta(name="t" * 253, namespace="n" * 63, uid=TASK.uid)
+    found = accepted(told("s3://" + "x" * 1019), url="s3://" + "b" * (MAX_STORE_URL - 5), max_bytes=100, task=longest, attempt=10**6)
+    assert isinstance(found, Disbelieved)
+    assert (len(found.why) <= MAX_MESSAGE, found.why[-18:]) == (True, "run the task again")
 
 
 @given(st.integers(0, len(f"{STORE}/{KEY}")), st.integers(0, 3), st.text(max_size=4) | st.sampled_from(ONE_STEP))
@@ -55,7 +96,7 @@ def test_only_the_very_address_is_believed_whatever_is_put_into_it(at: int, cut:
     address = f"{STORE}/{KEY}"
     forged = address[:at] + put + address[at + cut :]
     found = accepted(told(forged), url=STORE, max_bytes=5, task=TASK, attempt=2)
-    assert (found is not None) == (forged == address)
+    assert isinstance(found, OutputRef) == (forged == address)
 
 
 def test_a_report_that_names_the_longest_address_fits_the_termination_message() -> None:
