@@ -6,8 +6,7 @@ the run's own and leave with it.
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,11 +18,8 @@ from agenttask.api.document import TaskDocument
 from agenttask.api.errors import AgentTaskError, Interrupted, NoTimeLeft, OutputTooLarge
 from agenttask.api.report import Report
 from agenttask.domain.graph import StepGraph
-from agenttask.domain.rendering import render
-from agenttask.domain.utf8 import utf8_length
 from agenttask.domain.validation import validate
-from agenttask.plugin.step import StepOutput
-from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy, WorkKind
+from agenttask.plugin.threading import TellsSizes, ThreadingLimits, ThreadingState, ThreadingStrategy
 from agenttask.runner.checkpoint import Checkpointing, open_checkpoint
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.ending import Ending
@@ -37,8 +33,8 @@ from agenttask.runner.session import SharedSession
 from agenttask.runner.slots import Slots
 from agenttask.runner.station import Outcome as Outcome
 from agenttask.runner.station import Station as Station
-from agenttask.runner.stepping import off_loop_if_large, template_values
 from agenttask.runner.steps import Steps
+from agenttask.runner.task_output import task_output
 from agenttask.runner.telling import Telling
 
 if TYPE_CHECKING:
@@ -225,26 +221,7 @@ class TaskRun:
         if isinstance(threads, TellsSizes):
             station.log("threads", f"{spec.execution.threading}: at most {threads.sizes()}")
         await run_in_order(graph, run=steps.run, halt=self._record.halt)
-        if spec.output is None:
-            output = steps.outputs[spec.steps[-1].name].text
-        else:
-            render_output = functools.partial(self._render, spec.output, steps.outputs)
-            if self._store is None:
-                output = await off_loop_if_large(sum(steps.weights.values()), threads)(render_output)
-            else:  # small outputs may be rendered into a large one
-                output = await threads.run(WorkKind.PYTHON_CPU, render_output)
-        try:
-            if len(output) > MAX_RENDERED_BYTES:
-                await asyncio.to_thread(utf8_length, output)
-            else:
-                utf8_length(output)
-        except UnicodeEncodeError as error:
-            raise OutputTooLarge(f"the output cannot be told: half of a surrogate pair at character {error.start}") from error
-        return output
-
-    def _render(self, template: str, outputs: Mapping[str, StepOutput]) -> str:
-        limit = MAX_RENDERED_BYTES if self._store is None else max(MAX_RENDERED_BYTES, self._store.max_bytes)
-        return render(template, template_values(self._values(), outputs), field="spec.output", limit=limit)
+        return await task_output(spec, steps, self._values(), threads=threads, most_bytes=self._store.max_bytes if self._store else 0)
 
     def _values(self) -> dict[str, Any]:
         task = self._document.task

@@ -24,7 +24,7 @@ from agenttask.domain.rendering import render
 from agenttask.domain.utf8 import utf8_length
 from agenttask.plugin.step import StepContext, StepOutput
 from agenttask.runner import output_store, termination
-from agenttask.runner import run as run_module
+from agenttask.runner import task_output
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
 from agenttask.runner.gateway.errors import Fenced, GatewayUnavailable
@@ -231,7 +231,7 @@ async def test_what_may_be_rendered_into_much_is_rendered_beside_the_loop(
         on.append(threading.get_ident())
         return render(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "render", watched)
+    monkeypatch.setattr(task_output, "render", watched)
     outcome = await pod.run("a", store=store, output="{{ steps.s0.text }}b")
     assert (outcome.output, [each == threading.get_ident() for each in on]) == ("ab", [store is None])
 
