@@ -23,8 +23,7 @@ from agenttask.api.report import decode as decode_report
 from agenttask.domain.rendering import render
 from agenttask.domain.utf8 import utf8_length
 from agenttask.plugin.step import StepContext, StepOutput
-from agenttask.runner import output_store, termination
-from agenttask.runner import task_output
+from agenttask.runner import output_store, task_output, termination
 from agenttask.runner.checkpoint_writer import Pace
 from agenttask.runner.gateway.client import GatewayClient
 from agenttask.runner.gateway.errors import Fenced, GatewayUnavailable

@@ -213,7 +213,7 @@ async def test_what_is_refused_is_typed_and_not_tried_again(act: Act, error: typ
 async def test_a_quota_is_told_at_once_in_all_its_words(wish: dict[str, str], pause: float) -> None:
     async with bench(ONE, TWO) as it:
         it.gateway.always[ONE] = refusal(503, RefusalReason.QUOTA_EXCEEDED, f"exceeded quota: {'q' * 253}; raise it", **wish)
-        with pytest.raises(QuotaExceeded, match="^exceeded quota: q{253}; raise it$") as caught:
+        with pytest.raises(QuotaExceeded, match=r"^exceeded quota: q{253}; raise it$") as caught:
             await it.client.keep_output(b"x", seconds=5)
         assert (it.asked, caught.value.retry_after) == ([ONE], pause)
 
