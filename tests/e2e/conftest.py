@@ -1,5 +1,6 @@
 """One installation by helm for all end-to-end tests, with models that answer, refuse and misbehave."""
 
+import base64
 import json
 import secrets
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agenttask.api.checkpoint import decode
 from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,18 @@ def install(namespace: Namespace, images: Mapping[str, str], *, structures: Mapp
         command += ["--set-json", f"{key}={json.dumps(value)}"]
     done = subprocess.run([*command, *values(images, **more)], env=namespace.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + namespace.kubectl("describe", "pods", check=False)[-4000:]
+
+
+def records(release: Namespace, name: str) -> list[dict[str, Any]]:
+    """The AgentTaskRecords of a task."""
+    found = json.loads(release.kubectl("get", "atr", "-o", "json"))["items"]
+    return [each for each in found if each["task"] == name]
+
+
+def kept_steps(release: Namespace, name: str) -> list[str]:
+    """The steps in the task's stored checkpoint."""
+    found = [each["checkpoint"] for each in records(release, name) if each.get("checkpoint")]
+    return [one.name for one in decode(base64.b64decode(found[0])).steps] if found else []
 
 
 def uninstall(namespace: Namespace) -> None:

@@ -1,6 +1,5 @@
 """The gateway on a real cluster: large outputs, progress while a pod runs, and a next attempt that goes on."""
 
-import base64
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -8,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agenttask.api.checkpoint import decode
 from tests.e2e.cluster import Namespace, node_folder
+from tests.e2e.conftest import kept_steps, records
 
 pytestmark = pytest.mark.cluster
 WORKSPACES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
@@ -26,11 +25,6 @@ def step(name: str, command: str, **fields: Any) -> dict[str, Any]:
 
 def task(name: str, *steps: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": {"steps": list(steps), **spec}}
-
-
-def records(release: Namespace, name: str) -> list[dict[str, Any]]:
-    found = json.loads(release.kubectl("get", "atr", "-o", "json"))["items"]
-    return [each for each in found if each["task"] == name]
 
 
 def test_an_output_of_some_kilobytes_is_in_the_status(release: Namespace) -> None:
@@ -91,12 +85,6 @@ def claim(release: Namespace, images: Mapping[str, str]) -> Iterator[None]:
     release.kubectl("delete", "agenttasks", *WORKSPACES, "--ignore-not-found")
     release.kubectl("delete", "persistentvolumeclaim", "kept-work", "--wait=false", "--ignore-not-found")
     release.kubectl("delete", "persistentvolume", name, "--wait=false", "--ignore-not-found")
-
-
-def kept_steps(release: Namespace, name: str) -> list[str]:
-    """The steps in the task's stored checkpoint."""
-    found = [each["checkpoint"] for each in records(release, name) if each.get("checkpoint")]
-    return [one.name for one in decode(base64.b64decode(found[0])).steps] if found else []
 
 
 def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(release: Namespace, claim: None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import Namespace
-from tests.e2e.conftest import install, uninstall
+from tests.e2e.conftest import install, kept_steps, uninstall
 from tests.s3.install import versitygw
 from tests.s3.server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
@@ -55,6 +55,14 @@ def until_logged(namespace: Namespace, pod: str, line: str) -> None:
     end = time.monotonic() + 60
     while line not in (log := namespace.kubectl("logs", pod, check=False)):
         assert time.monotonic() < end, log
+        time.sleep(0.5)
+
+
+def until_kept(namespace: Namespace, name: str, steps: list[str]) -> None:
+    """Wait until these steps are in the task's stored checkpoint."""
+    end = time.monotonic() + 60
+    while (found := kept_steps(namespace, name)) != steps:
+        assert time.monotonic() < end, found
         time.sleep(0.5)
 
 
@@ -179,14 +187,17 @@ def test_a_task_waits_for_a_secret_that_is_missing_and_goes_on_when_it_is_there(
     assert len(store.objects(BUCKET)[f"{PREFIX}/{status['outputRef']['key']}"]) == 2 * MIB
 
 
-def test_a_store_that_is_down_costs_an_attempt_and_the_next_one_hands_over(storing: Namespace) -> None:
-    """The Secret's own endpoint wins: a port where nobody listens, then the right one."""
+def test_a_store_that_is_down_costs_an_attempt_and_the_next_one_hands_over_the_firsts_work(storing: Namespace, store: S3Server) -> None:
+    """The Secret's own endpoint wins: a port where nobody listens, then the right one. Each step says which attempt ran it."""
     nowhere = keys()
     nowhere["stringData"]["aws_endpoint"] = "http://127.0.0.1:9"
-    storing.apply(nowhere, two_mib("stopped"))
+    part = 300_000  # both steps fit a checkpoint, and the output, which has each of them twice, no record
+    steps = [step(each, f"yes '{each} of attempt {{{{ attempt }}}}' | head -c {part}") for each in ("one", "two")]
+    storing.apply(nowhere, task("stopped", *steps, output=LARGE + LARGE))
     try:
         pod = storing.until("stopped", lambda found: found.get("podName"), seconds=90)["podName"]
-        until_logged(storing, pod, f"output: {2 * MIB} bytes to {STORE}/")
+        until_logged(storing, pod, f"output: {4 * part} bytes to {STORE}/")
+        until_kept(storing, "stopped", ["one", "two"])
         storing.kubectl("delete", "secret", SECRET)
         storing.apply(keys())
         storing.kubectl("delete", "pod", pod, "--grace-period=5", "--wait=false")
@@ -196,5 +207,9 @@ def test_a_store_that_is_down_costs_an_attempt_and_the_next_one_hands_over(stori
         storing.apply(keys())
     assert (status["phase"], status["attempt"], status["infrastructureRestarts"]) == ("Succeeded", 2, 1), status
     assert status["outputRef"]["key"].endswith("/attempt-2/output")
+    assert [(each["name"], each["phase"]) for each in status["steps"]] == [("one", "Succeeded"), ("two", "Succeeded")]
+    made_by_the_first = "".join(lines(f"{each} of attempt 1", part) for each in ("one", "two", "one", "two"))
+    assert store.objects(BUCKET)[f"{PREFIX}/{status['outputRef']['key']}"].decode() == made_by_the_first
+    assert "steps taken over: 2" in storing.kubectl("logs", status["podName"])
     data = storing.kubectl("get", "secret", SECRET, "-o", "jsonpath={.data.aws_secret_access_key}")
     assert base64.b64decode(data).decode() == SECRET_KEY
