@@ -5,6 +5,7 @@ import asyncio
 from tests.fakes.kubelet import FakePod, said
 from tests.faults.api import Object
 from tests.faults.arena import Open
+from tests.faults.checker import End
 from tests.faults.eventually import eventually
 from tests.faults.lives import SUCCEEDED
 from tests.faults.paths import path
@@ -46,3 +47,30 @@ async def test_a_queue_is_deleted_with_tasks_in_it(run: Open) -> None:
         await here.recorder.until_phase("waits", "Succeeded")
         await eventually(at_rest, what="the queue's status")
         await here.judge({"runs": SUCCEEDED, "waits": SUCCEEDED})
+
+
+async def test_a_pod_whose_task_was_deleted_while_nobody_looked_counts_for_its_model(run: Open) -> None:
+    """Its node does not tell its end, and the model serves one task at a time."""
+    ask = [{"name": "ask", "chat": {"model": "small", "prompt": "x"}}]
+    async with run() as (here, _, _):
+
+        async def node_goes(pod: FakePod) -> None:
+            await pod.start()
+            pod.lost = True
+            await asyncio.Event().wait()
+
+        spec = {"client": "scripted", "model": "none", "limits": {"concurrentCalls": 1}}
+        model = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentModel", "metadata": {"name": "small"}, "spec": spec}
+        await here.api.create(path("agentmodels", here.namespace), model)
+        await here.create("gone", node_goes, steps=ask)
+        await here.recorder.until_phase("gone", "Running")
+        (pod,) = here.kubelet.pods.values()
+        await here.controller.stop()
+        await here.delete("gone")
+        await here.recorder.until(lambda: "deletionTimestamp" in here.recorder.pods("gone")[0]["metadata"])
+        await here.controller.start()
+        await here.controller.ready()
+        await here.create("waits", steps=ask)
+        await here.recorder.until(lambda: here.recorder.status("waits").get("reason") == "ModelFull")
+        await pod.vanish()
+        await here.judge({"gone": End(gone=True), "waits": SUCCEEDED})

@@ -28,6 +28,8 @@ ANNOTATION_DOCUMENT: Final = f"{GROUP}/document"
 """The task document (api/document.py), mounted by the downward API: no environment expansion touches it."""
 ANNOTATION_DEVICE: Final = f"{GROUP}/device"
 """Why the pod got its device class, as `status.device` will show it: a controller that starts anew reads it back."""
+ANNOTATION_MODELS: Final = f"{GROUP}/models"
+"""The AgentModels that the pod calls, as a JSON array: a controller that starts anew counts it for them though its task is gone."""
 
 CONTAINER: Final = "runner"
 DOCUMENT_DIR: Final = "/etc/agenttask"

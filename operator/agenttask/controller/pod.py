@@ -31,13 +31,15 @@ from agenttask.domain.secret_uses import secret_uses
 COMMAND: Final = "agenttask-runner"
 NODE_TOLERATION_SECONDS: Final = 30
 _MAX_LABEL: Final = 63
+_MAX_CALLS_BYTES: Final = 4096
 _encode_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class PodRequest(Struct, frozen=True, kw_only=True):
     """Everything that a pod is made from; `models` has fallbacks too, `environment` are further plain variables (tracing).
 
-    `device_class` is the class as the installation defines it, `models` are those of that class (`models_on`).
+    `device_class` is the class as the installation defines it, `models` are those of that class (`models_on`), `calls` the names of
+    the AgentModels that the steps call there, without fallbacks.
     """
 
     task: SeenTask
@@ -48,6 +50,7 @@ class PodRequest(Struct, frozen=True, kw_only=True):
     device_class: DeviceClass | None
     environment: Mapping[str, str]
     gateway: GatewayDocument | None = None
+    calls: tuple[str, ...] = ()
 
 
 def build(request: PodRequest, installation: Installation) -> bytes:
@@ -93,6 +96,7 @@ def build(request: PodRequest, installation: Installation) -> bytes:
                 **spec.pod.annotations,
                 c.ANNOTATION_DOCUMENT: encode(document),
                 c.ANNOTATION_DEVICE: _encode_json(request.device).decode(),
+                **_calls(request.calls),
             },
             "ownerReferences": [
                 {
@@ -108,6 +112,12 @@ def build(request: PodRequest, installation: Installation) -> bytes:
         "spec": _pod_spec(request, installation, models, image=image, secrets=environment, store=store),
     }
     return _encode_json(pod)
+
+
+def _calls(names: tuple[str, ...]) -> dict[str, str]:
+    """A longer list is left out: a pod's annotations have a bound, and it would only make a count exact for a while."""
+    told = _encode_json(names).decode() if names else ""
+    return {c.ANNOTATION_MODELS: told} if 0 < len(told.encode()) <= _MAX_CALLS_BYTES else {}
 
 
 def _pod_spec(

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from agenttask.api.constants import CONTAINER, LABEL_QUEUE
 from agenttask.api.queue import DEFAULT_QUEUE
 from agenttask.controller.inventory import Inventory
-from agenttask.controller.wire import Pod, owner_of, project
+from agenttask.controller.wire import Pod, models_of, owner_of, project
 from agenttask.domain.observation import SeenPod
 
 EXPECTED_SECONDS: Final = 30.0
@@ -25,6 +25,7 @@ class Living(Struct, frozen=True, kw_only=True):
     pod: SeenPod
     namespace: str
     queue: str
+    models: tuple[str, ...]
     expected_since: float | None
 
 
@@ -156,6 +157,7 @@ class PodCache:
                 pod=project(pod),
                 namespace=pod.metadata.namespace,
                 queue=pod.metadata.labels.get(LABEL_QUEUE, DEFAULT_QUEUE),
+                models=models_of(pod),
                 expected_since=self._expected.get((owner, name)),
             )
             for name, pod in self._pods.get(owner, _NONE).items()

@@ -28,6 +28,7 @@ from agenttask.controller.task_cache import read_task
 from agenttask.controller.view import View
 from agenttask.controller.world import World, Writer
 from agenttask.domain import fallback
+from agenttask.domain.model_names import models_named
 from agenttask.domain.observation import Admitted, Observation, SeenPod, SeenTask
 from agenttask.domain.plan import AT_ONCE, CreatePod, DeletePod, Plan, plan
 
@@ -98,7 +99,8 @@ class Reconciler:
             raise AssertionError("a pod is planned for admitted tasks only")
         device, of_namespace = self._installation.device_class(admission.device.class_), self._world.models.of(task.namespace)
         models = models_on(device, models_used(spec, of_namespace), of_namespace)
-        entry = self._handover.enter(task, spec, action.attempt, models, elsewhere(device, list(models), of_namespace))
+        moved = elsewhere(device, list(models), of_namespace)
+        entry = self._handover.enter(task, spec, action.attempt, models, moved)
         request = PodRequest(
             task=task,
             spec=spec,
@@ -108,6 +110,7 @@ class Reconciler:
             device_class=device,
             environment={**self._observer.environment_for(task, action.attempt, seen.pod_name), **entry.variables},
             gateway=entry.gateway,
+            calls=tuple(dict.fromkeys(moved.get(name, name) for name in models_named(spec))),
         )
         await self._pods.create(request, seen.pod_name)
         self._view.answered(task.uid)

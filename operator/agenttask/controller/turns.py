@@ -162,8 +162,8 @@ class Turns:
 
 
 def _wish_of(living: Living) -> Wish:
-    """What a pod tells of the turn that its task had; the models are not in it."""
-    return Wish(namespace=living.namespace, queue=living.queue)
+    """What a pod tells of the turn that its task had: its models are those that it calls on its device class."""
+    return Wish(namespace=living.namespace, queue=living.queue, models=living.models)
 
 
 def _since(task: SeenTask) -> float:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from agenttask.api.constants import ANNOTATION_DEVICE, CONTAINER, LABEL_ATTEMPT, TASK_KIND
+from agenttask.api.constants import ANNOTATION_DEVICE, ANNOTATION_MODELS, CONTAINER, LABEL_ATTEMPT, TASK_KIND
 from agenttask.api.meta import ObjectMeta, OwnerReference
 from agenttask.api.task import DeviceStatus
 from agenttask.domain import moment
@@ -120,10 +120,11 @@ class PodSpec(Wire, frozen=True, kw_only=True):
     scheduling_gates: tuple[SchedulingGate, ...] = ()
 
 
-class PodAnnotations(Struct, frozen=True, kw_only=True, rename={"device": ANNOTATION_DEVICE}, gc=False):
-    """The one annotation that the controller reads back."""
+class PodAnnotations(Struct, frozen=True, kw_only=True, rename={"device": ANNOTATION_DEVICE, "models": ANNOTATION_MODELS}, gc=False):
+    """The annotations that the controller reads back."""
 
     device: str = ""
+    models: str = ""
 
 
 class PodMeta(Wire, frozen=True, kw_only=True):
@@ -175,9 +176,18 @@ class PartialObject(Wire, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
 
 
+_decode_models: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_device: Final = msgspec.json.Decoder(DeviceStatus).decode
 _COUNTED: Final = "/"
 """Extended resources have a domain: `nvidia.com/gpu`; cpu and memory have none."""
+
+
+def models_of(pod: Pod) -> tuple[str, ...]:
+    """The AgentModels that the pod says it calls."""
+    try:
+        return _decode_models(pod.metadata.annotations.models or "[]")
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return ()
 
 
 def owner_of(pod: Pod) -> str:

@@ -19,7 +19,7 @@ from agenttask.controller.rejection import rejection_of
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
-from agenttask.controller.wire import Node, PartialObject, Pod, node_view, project, used_view
+from agenttask.controller.wire import Node, PartialObject, Pod, models_of, node_view, project, used_view
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.moment import render
 
@@ -90,6 +90,13 @@ def test_an_odd_pod_is_read_too(annotations: dict[str, str]) -> None:
     found = project(msgspec.convert(body, Pod))
 
     assert (found.attempt, found.device, found.owner, found.terminated) == (1, None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "models"), [('["small","große"]', ("small", "große")), ("", ()), ("[", ()), ('{"a":1}', ()), ("[1]", ()), ("\ud800", ())]
+)
+def test_the_models_that_a_pod_calls_are_read_where_they_can_be(said: str, models: tuple[str, ...]) -> None:
+    assert models_of(msgspec.convert({"metadata": {"annotations": {"agenttask.dev/models": said}}}, Pod)) == models
 
 
 def test_a_scheduling_gate_is_no_lack_of_nodes() -> None:

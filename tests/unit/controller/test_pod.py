@@ -116,6 +116,17 @@ def test_the_document_travels_as_an_annotation_and_a_file() -> None:
     assert msgspec.json.decode(pod["metadata"]["annotations"][c.ANNOTATION_DEVICE])["class"] == "gpu"
 
 
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [((), None), (("small", "große"), '["small","große"]'), (tuple(f"{'m' * 250}{index}" for index in range(100)), None)],
+    ids=["none", "some", "too many to tell"],
+)
+def test_a_pod_tells_the_models_that_it_calls(calls: tuple[str, ...], told: str | None) -> None:
+    body = build(msgspec.structs.replace(request(spec()), calls=calls), INSTALLATION)
+    verify(body, INSTALLATION)
+    assert msgspec.json.decode(body)["metadata"]["annotations"].get(c.ANNOTATION_MODELS) == told
+
+
 def test_a_document_too_large_for_an_annotation_is_the_tasks_fault() -> None:
     with pytest.raises(InvalidTask, match="move long texts into a ConfigMap"):
         build(request(spec(params={f"p{index}": "x" * 8000 for index in range(30)})), INSTALLATION)

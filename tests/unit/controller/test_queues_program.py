@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.apiserver_store import Change
-from tests.fakes.controller_program import ended, node, phase, program, said, status, success, task
+from tests.fakes.controller_program import asking, ended, model, node, phase, program, said, status, success, task
 
 from agenttask.api.constants import LABEL_QUEUE
 from agenttask.domain import moment
@@ -248,6 +248,35 @@ async def test_a_controller_that_starts_anew_knows_of_pods_whose_tasks_were_dele
             await server.until(lambda: pods_of(server, "waits"))
 
     assert (watchman.order, watchman.most) == (["runs", "waits"], 1)
+
+
+@pytest.mark.parametrize("class_", ["cpu", "far"])
+async def test_a_controller_that_starts_anew_counts_such_a_pod_for_the_models_that_it_calls(class_: str) -> None:
+    """`small` is `large` on the class of kind `remote`; each serves one task at a time."""
+    classes = "deviceClasses=[{name: cpu}, {name: far, kind: remote}]"
+    called = "large" if class_ == "far" else "small"
+    async with FakeApiServer(**GRACEFUL) as server:
+        server.put("nodes", node())
+        local = {"client": "local", "local": {"package": "weights", "remoteModel": "large"}, "limits": {"concurrentCalls": 1}}
+        server.put("agentmodels", model("small", **local))
+        server.put("agentmodels", model("large", limits={"concurrentCalls": 1}))
+        async with program(server, classes):
+            server.put("agenttasks", asking("runs", "small", device={"classes": [class_]}))
+            await server.until(lambda: server.objects("pods"))
+            (pod,) = server.objects("pods")
+            server.kubelet.start(pod["metadata"]["name"])
+        server.remove("agenttasks", "runs", graceful=True)
+        async with program(server, classes):
+            server.put("agenttasks", asking("waits", called))
+            waits = await phase(server, "waits", "Queued")
+            server.kubelet.finish_deletion(pod["metadata"]["name"])
+            await server.until(lambda: pods_of(server, "waits"))
+
+    assert pod["metadata"]["annotations"]["agenttask.dev/models"] == f'["{called}"]'
+    assert (waits["reason"], waits["message"]) == (
+        "ModelFull",
+        f"AgentModel '{called}': 1 tasks use it, of at most 1: limits.concurrentCalls is 1",
+    )
 
 
 async def test_a_lost_node_gives_its_slot_back_when_its_pods_count_as_lost() -> None:
