@@ -160,7 +160,7 @@ class GatewayClient:
                     if (refusal := _refusal(answer)) is not None and refusal.reason == RefusalReason.QUOTA_EXCEEDED:
                         self._addresses.answered(address)
                         wish = answer.retry_after if answer.retry_after is not None else _QUOTA_PAUSE_SECONDS
-                        raise QuotaExceeded(shorten(refusal.error, _QUOTA_CHARACTERS), retry_after=wish)
+                        raise QuotaExceeded(shorten(refusal.error, _QUOTA_CHARACTERS), retry_after=max(_SHORTEST_PAUSE_SECONDS, wish))
                     problems[address] = _told(answer)
                     if answer.retry_after is not None:
                         wishes.append(answer.retry_after)

@@ -209,7 +209,7 @@ async def test_what_is_refused_is_typed_and_not_tried_again(act: Act, error: typ
         assert (it.asked, it.fenced, len(str(caught.value)) < 400) == ([ONE], [], True)
 
 
-@pytest.mark.parametrize(("wish", "pause"), [({"Retry_After": "7"}, 7.0), ({}, 5.0)])
+@pytest.mark.parametrize(("wish", "pause"), [({"Retry_After": "7"}, 7.0), ({}, 5.0), ({"Retry_After": "0"}, 0.1)])
 async def test_a_quota_is_told_at_once_in_all_its_words(wish: dict[str, str], pause: float) -> None:
     async with bench(ONE, TWO) as it:
         it.gateway.always[ONE] = refusal(503, RefusalReason.QUOTA_EXCEEDED, f"exceeded quota: {'q' * 253}; raise it", **wish)
