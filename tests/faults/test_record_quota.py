@@ -83,7 +83,7 @@ async def test_an_output_waits_for_a_quota_of_records_then_fails_once(run: Open,
             await here.create(name, script, retry=retry, output="{{ steps.say.text }}")
         await here.recorder.until(lambda: here.recorder.status("waits").get("reason") == "RecordQuotaExceeded")
         told = here.recorder.status("waits")
-        assert (told["phase"], told["message"]) == ("Running", TOLD)
+        assert (told["phase"], told["message"], told["steps"][0]["phase"], told["progress"]) == ("Running", TOLD, "Succeeded", "1/1")
         await here.recorder.until(lambda: here.recorder.status("needs").get("phase") == "Failed")
         assert here.recorder.status("needs")["message"] == (
             "the output has 50000 bytes, more than the pod's own report holds, and was not taken within 12 s: "

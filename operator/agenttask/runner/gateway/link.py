@@ -152,9 +152,10 @@ class GatewayLink:
             try:
                 await self._client.keep_output(output, seconds=self._grace_seconds)
             except QuotaExceeded as error:
-                if not self.waits_for:
+                first, self.waits_for = not self.waits_for, str(error)
+                if first:
                     self._log("output", f"waits for {self._quota_seconds:.0f} s at most: {error}")
-                self.waits_for = str(error)
+                    await self.live.tell()
                 if now() + error.retry_after >= ends:
                     raise
                 await asyncio.sleep(error.retry_after)

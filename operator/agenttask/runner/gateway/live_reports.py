@@ -75,6 +75,13 @@ class LiveReports:
                 await self._task
             self._task = None
 
+    async def tell(self) -> None:
+        """Once more, though the run is over: status shows its steps as they ended while something else is waited for."""
+        try:
+            await self._reporter.report(self._snapshot(), seconds=_ANSWER_SECONDS)
+        except GatewayError as error:
+            self._say(str(error))
+
     async def _run(self, pause: float) -> None:
         loop = asyncio.get_running_loop()
         heard = loop.time()

@@ -121,6 +121,20 @@ async def test_what_is_refused_is_not_asked_again_soon() -> None:
 
 
 @in_virtual_time
+async def test_a_run_that_is_over_tells_once_more_when_it_is_asked_to_and_nothing_depends_on_it() -> None:
+    bench = Bench(asks=True)
+    bench.live.begin(elapsed=0)
+    await bench.live.over()
+    bench.step(3)
+    await bench.live.tell()
+    bench.fails = GatewayUnavailable("nobody there")
+    await bench.live.tell()
+    await asyncio.sleep(60)
+    assert (bench.at, [len(report.steps) for report in bench.told]) == ([0, 0], [3])
+    assert (bench.shares, bench.lines) == ([], ["gateway: no live report: nobody there"])
+
+
+@in_virtual_time
 async def test_a_fenced_attempt_reports_no_more() -> None:
     bench = Bench(asks=True)
     bench.fails = Fenced("attempt 2 runs")

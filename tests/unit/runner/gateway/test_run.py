@@ -205,7 +205,8 @@ async def test_an_output_waits_for_a_quota_of_records(tmp_path: Path, monkeypatc
     async with cluster(tmp_path, monkeypatch) as it:
         it.gateway.acts["127.0.0.1"].append(FULL)
         outcome = await it.run(do("x", times="5000"))
-        assert (outcome.error, it.gateway.output, it.asked()) == (None, "x" * 5000, ["PUT /v1/output"] * 2)
+        assert (outcome.error, it.gateway.output, it.asked()) == (None, "x" * 5000, ["PUT /v1/output", "POST /v1/report", "PUT /v1/output"])
+        assert [[step.code for step in report.steps] for report in it.gateway.reports] == [["S"]]
         assert it.lines == ["output: waits for 300 s at most: exceeded quota: few; raise it"]
 
 
@@ -214,7 +215,8 @@ async def test_a_quota_that_stays_fails_the_task_for_good_with_its_words(tmp_pat
         it.gateway.always["/v1/output"], it.quota = FULL, 0.0
         outcome = await it.run(do("x", times="5000"))
         error = it.report().error
-        assert (type(outcome.error), error.reason, it.asked()) == (OutputRejected, Reason.OUTPUT_REJECTED, ["PUT /v1/output"])
+        assert (type(outcome.error), error.reason, it.gateway.output) == (OutputRejected, Reason.OUTPUT_REJECTED, None)
+        assert it.asked() == ["PUT /v1/output", "POST /v1/report"]
         assert error.message == (
             "the output has 5000 bytes, more than the pod's own report holds, and was not taken within 0 s: exceeded quota: few; raise it; "
             "or let `output` name a shorter text, or write it to a volume"
