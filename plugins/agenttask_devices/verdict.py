@@ -31,6 +31,7 @@ def _sentence(stock: Stock) -> str:
     if stock.total == 0:
         return f"no node offers {what}" if what else _no_node(stock.class_.node_selector)
     if stock.free is None or stock.total is None:
+        what = what or (f"claims by {stock.class_.resource_claim_template}" if stock.class_.resource_claim_template else "")
         return f"{what} not counted, left to the scheduler" if what else "needs no device"
     unit = what if what in stock.class_.resources else f"places for {what}" if what else "places"
     counted = f"{stock.total} {unit}"

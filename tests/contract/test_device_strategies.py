@@ -104,6 +104,7 @@ def test_a_strategy_that_can_never_be_satisfied_says_so_at_once(strategy: str, s
         (gpus(None, None), "nvidia.com/gpu not counted, left to the scheduler"),
         (Stock(class_=DeviceClass(name="pair", resources={NVIDIA: 2}), free=1, total=2), "1 of 2 places for 2 x nvidia.com/gpu free"),
         (Stock(class_=CPU), "needs no device"),
+        (Stock(class_=DeviceClass(name="dra", resource_claim_template="one-gpu")), "claims by one-gpu not counted, left to the scheduler"),
         (Stock(class_=CPU, free=0, total=0), "there is none"),
         (Stock(class_=CPU, free=1, total=1), "1 of 1 places free"),
         (Stock(class_=DeviceClass(name="arm", node_selector={"arch": "arm64"}), free=0, total=0), "no node matches arch=arm64"),

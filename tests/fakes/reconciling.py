@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from agenttask.controller.acceptance import PluginNames
 from agenttask.controller.admission import Gate
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.device_events import DeviceEvents
 from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.handover import Handover, NoHandover
 from agenttask.controller.installation import Installation
@@ -66,6 +67,7 @@ def reconciler(
             dispatcher=dispatcher,
             node_lost_seconds=node_lost_seconds,
         ),
+        devices=DeviceEvents(writer),
         observer=NoObserver(),
         handover=handover,
         store=installation.output_store,

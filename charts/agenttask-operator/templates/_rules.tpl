@@ -20,6 +20,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]
+# Why a node does not prepare a pod's claimed device is told in an event only.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # To tell a task that waits for its input from one that can start.
 - apiGroups: [""]
   resources: [configmaps, persistentvolumeclaims]

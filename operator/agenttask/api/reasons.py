@@ -120,7 +120,7 @@ _DESCRIPTIONS: dict[Reason, str] = {
     Reason.UNKNOWN_MODEL: "A step names an AgentModel that does not exist in the namespace yet; apply it and the task goes on.",
     Reason.UNKNOWN_CLASS: "`device.classes` names a device class that the installation does not define.",
     Reason.MISSING_INPUT: "A ConfigMap, PersistentVolumeClaim or Secret that the task mounts does not exist yet.",
-    Reason.WAITING_FOR_DEVICE: "No wished device class is free on the nodes and within the queue's `devices` and the quotas right now.",
+    Reason.WAITING_FOR_DEVICE: "No wished class is free now (nodes, the queue's `devices`, quotas), or the pod's node does not prepare it.",
     Reason.UNSCHEDULABLE: "The scheduler or a quota finds no room for the pod; the message is theirs.",
     Reason.IMAGE_PULL: "The node cannot pull the pod's image yet; the message is the kubelet's.",
     Reason.UNKNOWN_QUEUE: "`spec.queue` names an AgentQueue that the namespace does not have; apply it and the task goes on.",

@@ -47,7 +47,7 @@ class Device(Wire, frozen=True, kw_only=True):
     classes: Annotated[tuple[StepName, ...], Meta(max_length=16)] = ()
     gpu: Gpu | None = None
     fallback_after_seconds: Seconds = 60
-    """How long a pod may be unschedulable before the next class is tried."""
+    """How long a pod may find no node, or no device on it, before the next class is tried."""
 
 
 class Backoff(Wire, frozen=True, kw_only=True):

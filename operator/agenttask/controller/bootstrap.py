@@ -14,6 +14,7 @@ from agenttask.controller import kopf_app, kube_paths, probes
 from agenttask.controller.acceptance import names_of
 from agenttask.controller.admission import CLAIM, CONFIG_MAP, MODEL, Gate, Key
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.device_events import DeviceEvents
 from agenttask.controller.dispatcher import Dispatcher
 from agenttask.controller.expiry import Expiry
 from agenttask.controller.fencing import Fenced
@@ -161,6 +162,7 @@ def make(settings: Settings, client: KubeClient, plugins: Plugins, observer: Tas
         world=world,
         pods=pods,
         turns=turns,
+        devices=DeviceEvents(writer),
         observer=observer,
         handover=handover,
         store=settings.output_store,

@@ -60,6 +60,11 @@ def record_path(namespace: str, name: str) -> str:
     return f"{records_path(namespace)}/{name}"
 
 
+def events_path(namespace: str, uid: str, reason: str) -> str:
+    """The events with this reason of the object with this uid."""
+    return f"{_collection(_CORE, namespace, 'events')}?fieldSelector=involvedObject.uid={uid},reason={reason}&limit=50"
+
+
 def nodes_path() -> str:
     """The nodes."""
     return f"{_CORE}/nodes"

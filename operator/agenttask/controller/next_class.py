@@ -1,4 +1,4 @@
-"""Where a task would go now, were its pod's device class given up: asked for a pod that finds no node, or whose device failed."""
+"""Where a task would go now, were its pod's device class given up: asked for a pod without node or device, or whose device failed."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ def next_class(
     spec = task.spec
     if spec is None or spec.cancel or spec.suspend or pod.device is None or not fallback.asks_for_another(pod):
         return None
-    here = {pod.device.class_: pod.unschedulable or "its device failed in the pod"}
+    here = {pod.device.class_: fallback.held_up(pod) or "its device failed in the pod"}
     for out, anew in ((fallback.tried(task.status) | here, False), (here, True)):
         found = gate.place(gate.wish(spec, models, out), inventory.stock(spec.device.gpu), full)
         if isinstance(found, Admitted):

@@ -4,6 +4,7 @@ import msgspec
 
 from agenttask.controller.admission import missing
 from agenttask.controller.attempt_pods import AttemptPods
+from agenttask.controller.device_events import DeviceEvents
 from agenttask.controller.handover import Handover
 from agenttask.controller.installation import OutputStore
 from agenttask.controller.kueue import QUEUE_LABEL
@@ -27,12 +28,13 @@ class View:
         world: World,
         pods: AttemptPods,
         turns: Turns,
+        devices: DeviceEvents,
         observer: TaskObserver,
         handover: Handover,
         store: OutputStore,
         node_lost_seconds: float,
     ) -> None:
-        self._world, self._pods, self._turns = world, pods, turns
+        self._world, self._pods, self._turns, self._devices = world, pods, turns, devices
         self._observer, self._handover, self._store = observer, handover, store
         self._node_lost_seconds = node_lost_seconds
         self._unanswered: dict[str, int] = {}
@@ -57,7 +59,9 @@ class View:
             # A cache may lag behind, a pod without our label leaves the watch and lives, and Lost or Cancelled are for good: ask.
             await self._pods.look_up(task, name)
             pod = self._world.pods.get(task.uid, name)
-        pod = self._since_let_go(task, on_our_clock(pod, now), now) if pod is not None else None
+        if pod is not None:
+            pod = self._since_let_go(task, on_our_clock(pod, now), now)
+            pod = await self._devices.completed(task.uid, task.namespace, pod, now)
         spec = task.spec
         waits = None
         if spec is not None and pod is not None and pod.started is None:
@@ -118,6 +122,7 @@ class View:
     def forget(self, uid: str) -> None:
         """The task is final or gone."""
         self._turns.forget(uid)
+        self._devices.forget(uid)
         self._unanswered.pop(uid, None)
         self._let_go.pop(uid, None)
 

@@ -218,6 +218,7 @@ def project(pod: Pod, *, gone: bool = False) -> SeenPod:
         gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
         unschedulable=unschedulable[0],
         unschedulable_since=unschedulable[1],
+        unprepared_since=_unprepared_since(pod),
         waiting_reason=state.waiting.reason if state.waiting is not None else "",
         waiting_message=state.waiting.message if state.waiting is not None else "",
         running_since=moment.parse(state.running.started_at) if state.running is not None else None,
@@ -267,6 +268,16 @@ def _unschedulable(pod: Pod) -> tuple[str | None, float | None]:
     template = absent.resource_claim_template_name
     message = f"no claim is made from ResourceClaimTemplate {quoted(template)} yet; see whether the namespace has it"
     return message, moment.parse(pod.metadata.creation_timestamp)
+
+
+def _unprepared_since(pod: Pod) -> float | None:
+    """Since when a node has a pod with claims, and no sandbox for it: a driver that prepares no claim shows in no other condition."""
+    if not pod.spec.resource_claims or pod.status.phase != "Pending":
+        return None
+    since = {(one.type, one.status): one.last_transition_time for one in pod.status.conditions}
+    if ("PodReadyToStartContainers", "False") not in since or ("PodScheduled", "True") not in since:
+        return None
+    return moment.parse(since["PodScheduled", "True"])
 
 
 def _terminated(state: TerminatedState | None) -> Terminated | None:

@@ -17,7 +17,9 @@ from agenttask.domain.outcome import Outcome, refused_device
 from agenttask.domain.placement import MAX_VERDICT
 
 _MOST_DOUBLINGS: Final = 6
-_LEAST_SLEEP: Final = 10.0
+_USUAL_SECONDS: Final = 2.0
+"""In which a node prepares devices that it can prepare at all."""
+LEAST_SLEEP: Final = 10.0
 
 
 def tried(status: AgentTaskStatus) -> dict[str, str]:
@@ -31,23 +33,41 @@ def given_up(task: SeenTask, seen: Observation) -> bool:
 
 
 def asks_for_another(pod: SeenPod) -> bool:
-    """Whether it is worth knowing which class would be next: the pod finds no node, or its device failed."""
+    """Whether it is worth knowing which class would be next: the pod finds no node, or no device there, or its device failed."""
     if pod.terminated is not None:
         return Reason.DEVICE_UNAVAILABLE in pod.terminated.message
-    return pod.unschedulable is not None or refused_device(pod)
+    return held_up(pod) is not None or refused_device(pod)
+
+
+def held_up(pod: SeenPod) -> str | None:
+    """Why the pod does not come to its device: what the scheduler says, or its node; None where nobody says so."""
+    return pod.unschedulable if pod.unschedulable is not None else pod.unprepared
+
+
+def asks_node_from(pod: SeenPod) -> float | None:
+    """From when on it is worth asking what its node says of its devices; None where it has none to prepare, or is through with that."""
+    return pod.unprepared_since + _USUAL_SECONDS if pod.unprepared_since is not None else None
+
+
+def _held_up_since(pod: SeenPod) -> float | None:
+    since = pod.unschedulable_since if pod.unschedulable is not None else pod.unprepared_since
+    return since or pod.created
 
 
 def due(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod) -> float | None:
-    """When the pod has found no node for too long; None where it has one, or the task has no other class."""
-    since = pod.unschedulable_since or pod.created
-    if pod.unschedulable is None or seen.next_class is None or since is None:
+    """When the pod has been without node or device for too long; None where it has them, or the task has no other class."""
+    since = _held_up_since(pod)
+    if held_up(pod) is None or seen.next_class is None or since is None:
         return None
     return since + _patience(task, spec)
 
 
 def looks_again(task: SeenTask, spec: AgentTaskSpec, pod: SeenPod, now: float) -> float | None:
-    """When to look again for another class, where there is none now: what becomes free tells only those who wait for a turn."""
-    return now + max(_patience(task, spec), _LEAST_SLEEP) if pod.unschedulable is not None else None
+    """When to look again at a pod that is held up, or may be: what becomes free and what a node says tell nobody."""
+    asks = asks_node_from(pod)
+    if asks is not None and now < asks:
+        return asks
+    return now + max(_patience(task, spec), LEAST_SLEEP) if asks is not None or held_up(pod) is not None else None
 
 
 def _patience(task: SeenTask, spec: AgentTaskSpec) -> float:
@@ -55,10 +75,12 @@ def _patience(task: SeenTask, spec: AgentTaskSpec) -> float:
     return spec.device.fallback_after_seconds * 2.0 ** min(rounds, _MOST_DOUBLINGS)
 
 
-def unschedulable(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> DeviceStatus:
-    """What status says of devices once the pod's class is given up."""
-    waited = now - (pod.unschedulable_since or pod.created or now)
-    return _with(task, seen, pod, f"unschedulable for {waited:.0f} s: {pod.unschedulable or 'the scheduler finds no node'}")
+def overdue(task: SeenTask, seen: Observation, pod: SeenPod, now: float) -> DeviceStatus:
+    """What status says of devices once the class of a pod that is held up is given up."""
+    waited = f"for {now - (_held_up_since(pod) or now):.0f} s"
+    if pod.unschedulable is not None:
+        return _with(task, seen, pod, f"unschedulable {waited}: {pod.unschedulable or 'the scheduler finds no node'}")
+    return _with(task, seen, pod, f"device not prepared by node {pod.node} {waited}: {pod.unprepared}")
 
 
 def failed(task: SeenTask, seen: Observation, ended: Outcome) -> DeviceStatus | None:

@@ -67,6 +67,10 @@ class SeenPod(Struct, frozen=True, kw_only=True):
     """The control plane said that it takes the pod away: eviction, preemption, a lost node."""
     unschedulable: str | None = None
     unschedulable_since: Instant | None = None
+    unprepared: str | None = None
+    """Why its node does not prepare the devices of its claims, as the kubelet's event says."""
+    unprepared_since: Instant | None = None
+    """Of one with claims: since when it has a node and no sandbox there, which comes after its volumes and its devices."""
     gates: tuple[str, ...] = ()
     """Who holds it back from the scheduler, such as `kueue.x-k8s.io/admission`."""
     waiting_reason: str = ""
@@ -156,7 +160,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     never_made: bool = False
     """Each POST of the attempt's pod was refused, in this process: on record or not, nothing of it ever ran."""
     next_class: NextClass | None = None
-    """Known where it matters: the pod finds no node, or its device failed."""
+    """Known where it matters: the pod finds no node, or no device on it, or its device failed."""
     missing_input: str | None = None
     """An input that vanished after the pod was created; the kubelet waits for it without saying so in the pod."""
     models: str = ""

@@ -76,7 +76,8 @@ def plan(task: SeenTask, seen: Observation, now: float) -> Plan:
 def _without_pod(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float) -> Plan:
     if holds(task.status.conditions, ConditionType.SUSPENDED):
         return Plan(status=lifecycle.resumed(task, seen, now), requeue_after=AT_ONCE)
-    if attempts.on_record(task) and fallback.given_up(task, seen):
+    certain = not (spec.execution.at_most_once and task.status.node_name)  # it may have begun there after all
+    if attempts.on_record(task) and certain and fallback.given_up(task, seen):
         return _moved(task, seen, now)
     if attempts.on_record(task) and not seen.unanswered and seen.rejection is None:
         message = f"pod {task.status.pod_name} is gone, and nobody saw how it ended"
@@ -117,10 +118,10 @@ def _stopped(task: SeenTask, spec: AgentTaskSpec, seen: Observation, now: float)
 
 def _starting(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
     ends, falls = deadlines.pending_ends(task, spec), fallback.due(task, spec, seen, pod)
-    if pod.unschedulable is not None and fallback.given_up(task, seen):
+    if fallback.held_up(pod) is not None and fallback.given_up(task, seen):
         return Plan(actions=(_delete(pod, "device.fallbackAfterSeconds"),), requeue_after=deadlines.LONGEST_SLEEP)
     if falls is not None and now >= falls and (ends is None or now < ends):
-        device = fallback.unschedulable(task, seen, pod, now)
+        device = fallback.overdue(task, seen, pod, now)
         return Plan(status=lifecycle.giving_up(task, seen, device, now), requeue_after=AT_ONCE)
     match waiting.why(pod, seen.missing_input):
         case Refused() as never:
@@ -151,22 +152,30 @@ def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
 
 
 def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
-    """The pod is being deleted: wait for its end, but not for a node that is lost."""
-    lost_at = (pod.deletion or now) + seen.node_lost_seconds
+    """The pod is being deleted: wait for its end, but not for a node that is lost.
+
+    Nor for a driver that prepared nothing: without it the kubelet ends no pod with claims, and prepares none that it is to end.
+    """
+    never_begins = pod.unprepared is not None and not spec.execution.at_most_once
+    lost_at = (pod.deletion or now) + (0.0 if never_begins else seen.node_lost_seconds)
     if now < lost_at:
         return Plan(requeue_after=deadlines.until(now, lost_at))
+    if never_begins and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
+        return _moved(task, seen, now)
     ends = deadlines.active_ends(task, pod, spec)
     if outcome.late(pod, ends):
         reason, why = Reason.DEADLINE_EXCEEDED, outcome.too_long(spec.active_deadline_seconds)
     else:
         reason, why = Reason.LOST, f"pod {pod.name} was deleted"
-    message = f"{why}; node {pod.node or 'unknown'} has not told its end for {seen.node_lost_seconds:.0f} s"
+    message = f"{why}; node {pod.node or 'unknown'} has not told its end for {now - (pod.deletion or now):.0f} s"
     return _over(task, spec, seen, outcome.Outcome(reason=reason, message=message), now, known=outcome.fate_known(pod))
 
 
 def _ended(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
-    removed = pod.terminated is None and pod.started is None and (pod.deletion is not None or pod.gone)
-    if removed and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
+    taken = pod.started is None and (pod.deletion is not None or pod.gone)
+    removed = taken and pod.terminated is None
+    certain = not spec.execution.at_most_once or outcome.fate_known(pod)
+    if taken and certain and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
         return _moved(task, seen, now)
     if (removed or outcome.never_started(pod)) and not spec.cancel and not spec.suspend:
         # Perhaps we deleted it and were stopped before the status, or were away until its own deadline: the cause is still to be seen.

@@ -20,6 +20,8 @@ def why(pod: SeenPod, missing_input: str | None) -> Waits | Refused:
         return Waits(reason=Reason.SCHEDULING_GATED, message=message)
     if pod.unschedulable is not None:
         return Waits(reason=Reason.UNSCHEDULABLE, message=pod.unschedulable or "the scheduler finds no node for the pod")
+    if pod.unprepared is not None:
+        return Waits(reason=Reason.WAITING_FOR_DEVICE, message=f"node {pod.node} does not prepare the pod's device: {pod.unprepared}")
     if reason in _PULLING:
         return Waits(reason=Reason.IMAGE_PULL, message=said or f"the node cannot pull the image ({reason})")
     if reason in _NEVER_PULLED or (reason in _CANNOT_START and any(sign in said for sign in NO_ENTRY_POINT)):

@@ -84,6 +84,8 @@ def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
         ("delete", "agenttaskrecords.agenttask.dev", "no"),
         ("create", "pods", "yes"),
         ("delete", "pods", "yes"),
+        ("list", "events", "yes"),
+        ("watch", "events", "no"),
         ("list", "configmaps", "yes"),
         ("list", "persistentvolumeclaims", "yes"),
         ("patch", "agenttasks.agenttask.dev", "no"),

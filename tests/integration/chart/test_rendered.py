@@ -59,6 +59,7 @@ def test_the_controller_has_these_rights_and_no_others(render: Any) -> None:
         (["agenttasks"], ["delete"]),
         (["agenttaskrecords"], ["get", "create", "patch"]),
         (["pods"], ["get", "list", "watch", "create", "delete"]),
+        (["events"], ["list"]),
         (["configmaps", "persistentvolumeclaims"], ["list", "watch"]),
     ]
     (binding,) = _of(objects, "ClusterRoleBinding")

@@ -102,11 +102,11 @@ def test_a_pod_with_a_node_has_none() -> None:
 # ---- what of a pod says that it finds no node
 
 
-def seen_pod(*conditions: dict[str, Any], claims: Any = (), made: Any = (), node: str = "") -> SeenPod:
+def seen_pod(*conditions: dict[str, Any], claims: Any = (), made: Any = (), node: str = "", phase: str = "") -> SeenPod:
     body = {
         "metadata": {"creationTimestamp": render(CREATED)},
         "spec": {"nodeName": node, "resourceClaims": claims},
-        "status": {"conditions": conditions, "resourceClaimStatuses": made},
+        "status": {"conditions": conditions, "resourceClaimStatuses": made, "phase": phase},
     }
     return project(msgspec.convert(body, Pod))
 
@@ -137,6 +137,29 @@ def test_a_pod_whose_claims_nobody_makes_is_not_even_looked_at_by_the_scheduler(
     assert seen_pod(claims=[CLAIM], made=[{"name": "device-0"}]).unschedulable is None
     assert seen_pod(claims=[CLAIM], node="n").unschedulable is None
     assert seen_pod().unschedulable is None
+
+
+def unready(status: str = "False") -> dict[str, Any]:
+    return {"type": "PodReadyToStartContainers", "status": status, "lastTransitionTime": render(CREATED + 7)}
+
+
+PLACED = condition("True", "")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "claims", "since"),
+    [
+        ([PLACED, unready()], [CLAIM], CREATED + 5),
+        ([PLACED, unready("True")], [CLAIM], None),
+        ([PLACED], [CLAIM], None),
+        ([condition("False", "Unschedulable"), unready()], [CLAIM], None),
+        ([PLACED, unready()], [], None),
+    ],
+    ids=["no sandbox", "a sandbox", "its kubelet says nothing", "not placed", "no claims"],
+)
+def test_a_pod_with_claims_and_a_node_but_no_sandbox_may_wait_for_its_device(conditions: Any, claims: Any, since: float | None) -> None:
+    assert seen_pod(*conditions, claims=claims, node="n", phase="Pending").unprepared_since == since
+    assert seen_pod(*conditions, claims=claims, node="n", phase="Running").unprepared_since is None
 
 
 # ---- remote

@@ -10,7 +10,7 @@ from agenttask.api.reasons import Phase, Reason
 from agenttask.api.report import ErrorReport
 from agenttask.api.task import AgentTaskStatus, DeviceStatus, TriedClass, Verdict
 from agenttask.domain import fallback
-from agenttask.domain.observation import NextClass, Observation, SeenPod, SeenTask, Waits
+from agenttask.domain.observation import NextClass, Observation, SeenPod, SeenTask, Terminated, Waits
 from agenttask.domain.plan import CreatePod, DeletePod, Plan, plan
 
 NOBODY = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
@@ -147,6 +147,93 @@ def test_a_device_that_its_node_does_not_give_sends_the_task_to_the_next_class_a
     assert moved.device is not None
     assert moved.device.tried[0].verdict == "node node-1 refused the pod: UnexpectedAdmissionError: no healthy devices"
     assert (stays.reason, stays.infrastructure_restarts) == (Reason.BACKING_OFF, 1)
+
+
+# ---- a node that does not prepare the device
+
+
+UNPREPARED = "NodePrepareResources: the driver is not there"
+
+
+def unprepared(since: float = 2.0, **fields: object) -> SeenPod:
+    """A pod of class gpu on a node whose driver prepares nothing."""
+    return pod(**({"unprepared": UNPREPARED, "unprepared_since": CREATED + since, "device": GPU} | fields))
+
+
+def test_a_node_that_does_not_prepare_the_device_is_told_and_then_the_class_is_given_up() -> None:
+    waits = at(11, seen(unprepared(), next_class=CPU), wishing())
+    gives = at(12, seen(unprepared(), next_class=CPU), wishing())
+
+    assert waits.status is not None
+    assert (waits.status.phase, waits.status.reason) == (Phase.STARTING, Reason.WAITING_FOR_DEVICE)
+    assert waits.status.message == f"node node-1 does not prepare the pod's device: {UNPREPARED}"
+    assert (waits.actions, waits.requeue_after) == ((), 1)
+    assert gives.status is not None
+    assert gives.status.device is not None
+    verdict = f"device not prepared by node node-1 for 10 s: {UNPREPARED}"
+    assert gives.status.device.tried == (TriedClass(class_="gpu", attempt=1, verdict=verdict),)
+    deleting = at(12, seen(unprepared(), next_class=CPU), with_status(wishing(), gives))
+    assert deleting.actions == (DeletePod(name=POD, uid="pod-uid", why="device.fallbackAfterSeconds"),)
+
+
+def test_a_pod_that_only_a_driver_could_end_is_not_waited_for_beyond_its_grace() -> None:
+    """The kubelet takes devices back before it ends a pod, by the driver that is not there; it may stay for ever."""
+    leaving = seen(unprepared(deletion=CREATED + 50))
+    for one, reason in ((wishing(given_up()), Reason.FALLING_BACK), (wishing(given_up(), cancel=True), Reason.CANCELLED_BY_USER)):
+        assert at(49, leaving, one) == Plan(requeue_after=1)
+        status = at(50, leaving, one).status
+        assert status is not None
+        assert (status.reason, status.ended_attempts, status.infrastructure_restarts) == (reason, 1, 0)
+
+    assert at(50, leaving, wishing(given_up(), execution={"atMostOnce": True})).requeue_after == 300  # it might begin after all
+    assert at(50, seen(pod(device=GPU, deletion=CREATED + 50)), wishing(given_up())).requeue_after == 300
+
+
+@pytest.mark.parametrize("unknown", [True, False], ids=["never found", "no word"])
+@pytest.mark.parametrize("at_most_once", [True, False], ids=["at most once", "at least once"])
+def test_the_end_of_a_pod_whose_device_was_not_prepared_counts_nowhere(at_most_once: bool, unknown: bool) -> None:
+    """The kubelet says of a container that never was that it cannot find it."""
+    end = Terminated(exit_code=137, reason="ContainerStatusUnknown") if unknown else None
+    one = wishing(given_up(), execution={"atMostOnce": at_most_once})
+
+    status = at(13, seen(pod(device=GPU, phase="Failed", deletion=CREATED + 12, terminated=end)), one).status
+
+    assert status is not None
+    assert (status.reason, status.ended_attempts, status.infrastructure_restarts) == (Reason.FALLING_BACK, 1, 0)
+
+
+def test_a_pod_that_was_given_up_on_a_node_and_vanished_unseen_is_never_run_twice_at_most_once() -> None:
+    """Its device may have been prepared between our look and the DELETE."""
+    on_node = msgspec.structs.replace(given_up(), node_name="node-1")
+    once = wishing(on_node, execution={"atMostOnce": True})
+
+    for found in (seen(), seen(pod(device=GPU, gone=True))):
+        status, again = at(30, found, once).status, at(30, found, wishing(on_node)).status
+        assert status is not None
+        assert again is not None
+        assert (status.phase, status.reason, again.reason) == (Phase.FAILED, Reason.LOST, Reason.FALLING_BACK)
+
+
+def test_a_pod_whose_device_is_prepared_after_all_keeps_it() -> None:
+    ready = pod(device=GPU)
+    assert at(13, seen(ready), wishing(given_up())).actions == ()
+    assert not fallback.asks_for_another(ready)
+
+
+def test_a_node_is_asked_once_it_took_longer_than_usual_and_then_seldom() -> None:
+    """Nothing else wakes the task: an event is no change of its pod."""
+    silent = pod(unprepared_since=CREATED + 4.5, device=GPU)
+
+    assert fallback.asks_node_from(silent) == CREATED + 6.5
+    assert at(4, seen(silent), wishing()).requeue_after == 2.5
+    assert at(7, seen(silent), wishing()).requeue_after == 10
+    assert at(7, seen(pod(device=GPU)), wishing()).requeue_after == 53  # pendingDeadlineSeconds
+    told = at(7, seen(silent), wishing()).status
+    assert told is not None
+    assert told.reason is Reason.POD_STARTING
+
+
+# ---- whoever stops the task
 
 
 @pytest.mark.parametrize(("field", "reason"), [("cancel", Reason.CANCELLED_BY_USER), ("suspend", Reason.SUSPENDED)])

@@ -60,6 +60,10 @@ CASES: dict[str, Observation] = {
     "gives its class up": seen(
         with_device(pod(unschedulable=LONG, unschedulable_since=CREATED - 100)), next_class=NextClass(class_="other")
     ),
+    "gives its class up on a node": seen(
+        with_device(pod(unprepared=LONG, unprepared_since=CREATED - 100)), next_class=NextClass(class_="other")
+    ),
+    "device not prepared": seen(with_device(pod(unprepared=LONG, unprepared_since=CREATED))),
     "waits": seen(admission=Waits(reason=Reason.UNKNOWN_MODEL, message=LONG)),
     "refused": seen(admission=Refused(reason=Reason.INVALID_TASK, message=LONG)),
     "starting": seen(with_device(pod(unschedulable=LONG))),
