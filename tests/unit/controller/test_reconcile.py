@@ -313,6 +313,32 @@ async def test_a_pod_that_kueue_held_back_has_its_whole_time_to_find_a_node() ->
     assert [one["class"] for one in bench.writer.status["device"]["tried"]] == ["cpu"]
 
 
+async def test_a_pod_whose_node_does_not_prepare_its_device_gives_its_class_up_in_the_nodes_words() -> None:
+    status = {"phase": "Starting", "reason": "PodStarting", "podName": NAME, "attempt": 1}
+    wish = {"device": {"classes": ["cpu", "other"], "fallbackAfterSeconds": 10}}
+    bench = Bench(task(status, **wish))
+    bench.writer.spec = wish
+    pod = msgspec.json.decode(foreign_pod(UID))
+    pod["metadata"]["annotations"] = {ANNOTATION_DEVICE: '{"class":"cpu"}'}
+    pod["spec"] = {"nodeName": "n1", "resourceClaims": [{"name": "device-0"}]}
+    conditions = {"PodScheduled": "True", "PodReadyToStartContainers": "False"}
+    times = {"lastTransitionTime": render(CREATED + 2)}
+    pod["status"] = {"phase": "Pending", "conditions": [{"type": name, "status": is_so, **times} for name, is_so in conditions.items()]}
+    bench.world.pods.on_change(None, msgspec.convert(pod, Pod))
+    assert await bench.look(3) == 1
+    assert bench.writer.calls == []  # most drivers need no more
+    bench.writer.answers = {"GET": [b'{"items": [{"message": "no such driver"}]}']}
+
+    assert await bench.look(4.5) == 7.5
+    assert bench.writer.status["message"] == "node n1 does not prepare the pod's device: no such driver"
+    await bench.look(12)
+    verdict = bench.writer.status["device"]["tried"][0]["verdict"]
+    await bench.look(12)
+
+    assert verdict == "device not prepared by node n1 for 10 s: no such driver"
+    assert [method for method, _ in bench.writer.calls] == ["GET", "PATCH", "PATCH", "DELETE"]
+
+
 def used_up(resource: str) -> Forbidden:
     return Forbidden(403, "Forbidden", f"exceeded quota: of-{resource}, requested: {resource}=1, used: {resource}=0, limited: {resource}=0")
 
