@@ -183,9 +183,9 @@ _COUNTED: Final = "/"
 
 
 def models_of(pod: Pod) -> tuple[str, ...]:
-    """The AgentModels that the pod says it calls."""
+    """The AgentModels that the pod says it calls, each once: whoever may change pods writes here what he likes."""
     try:
-        return _decode_models(pod.metadata.annotations.models or "[]")
+        return tuple(dict.fromkeys(_decode_models(pod.metadata.annotations.models or "[]")))
     except (msgspec.MsgspecError, UnicodeEncodeError):
         return ()
 

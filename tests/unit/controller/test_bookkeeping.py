@@ -93,7 +93,16 @@ def test_an_odd_pod_is_read_too(annotations: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "models"), [('["small","große"]', ("small", "große")), ("", ()), ("[", ()), ('{"a":1}', ()), ("[1]", ()), ("\ud800", ())]
+    ("said", "models"),
+    [
+        ('["small","große"]', ("small", "große")),
+        ('["a","b","a"]', ("a", "b")),
+        ("", ()),
+        ("[", ()),
+        ('{"a":1}', ()),
+        ("[1]", ()),
+        ("\ud800", ()),
+    ],
 )
 def test_the_models_that_a_pod_calls_are_read_where_they_can_be(said: str, models: tuple[str, ...]) -> None:
     assert models_of(msgspec.convert({"metadata": {"annotations": {"agenttask.dev/models": said}}}, Pod)) == models
