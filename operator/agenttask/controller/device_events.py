@@ -9,11 +9,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from agenttask.api.report import shorten
 from agenttask.controller.kube_errors import KubeError
 from agenttask.controller.kube_paths import events_path
 from agenttask.controller.wire import Wire
 from agenttask.controller.world import Writer
 from agenttask.domain import fallback
+from agenttask.domain.lifecycle import MAX_MESSAGE
 from agenttask.domain.observation import SeenPod
 
 logger: Final = logging.getLogger(__name__)
@@ -60,18 +62,21 @@ class DeviceEvents:
             self._told.pop(uid, None)
             return pod
         told = self._told.get(uid)
-        if told is None or told.pod != pod.uid or not told.at <= now < told.at + fallback.LEAST_SLEEP:
-            told = self._told[uid] = _Told(pod.uid, now, await self._ask(namespace, pod))
-        return msgspec.structs.replace(pod, unprepared=told.message)
+        known = told if told is not None and told.pod == pod.uid else None
+        if known is None or not known.at <= now < known.at + fallback.LEAST_SLEEP:
+            message = await self._ask(namespace, pod, before=known.message if known is not None else None)
+            known = self._told[uid] = _Told(pod.uid, now, message)
+        return msgspec.structs.replace(pod, unprepared=known.message)
 
-    async def _ask(self, namespace: str, pod: SeenPod) -> str | None:
+    async def _ask(self, namespace: str, pod: SeenPod, before: str | None) -> str | None:
+        """What is said by now, `before` is what was; cut, for whoever may write events in the namespace writes as much as he likes."""
         try:
             found = _decode(await self._writer.get(events_path(namespace, pod.uid, _REASON))).items
         except KubeError as error:
             logger.warning("%s/%s: its events cannot be read: %s", namespace, pod.name, error)
-            return None
+            return before
         last = max(found, key=lambda one: one.last_timestamp or one.event_time or "", default=None)
-        return last.message.removeprefix(_PREFIX) if last is not None else None
+        return shorten(last.message.removeprefix(_PREFIX), MAX_MESSAGE) if last is not None else None
 
     def forget(self, uid: str) -> None:
         """The task is final or gone."""

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.seen import CREATED, UID, pod
 
 from agenttask.controller.device_events import DeviceEvents
-from agenttask.controller.kube_errors import Forbidden, KubeError
+from agenttask.controller.kube_errors import Forbidden, KubeError, Unreachable
 from agenttask.domain.observation import SeenPod
 
 SINCE = CREATED + 1
@@ -99,3 +99,21 @@ async def test_where_events_cannot_be_read_the_task_goes_on_without(caplog: pyte
 
     assert await ask(devices, silent(), 2) is None
     assert "its events cannot be read: 403 Forbidden: events is forbidden" in caplog.text
+
+
+async def test_what_a_node_said_holds_while_events_cannot_be_read() -> None:
+    """Else a pod whose class is given up would be left, or waited for as that of a lost node."""
+    server = Events(event("x"))
+    devices = DeviceEvents(server)
+    await ask(devices, silent(), 2)
+    server.refuses = Unreachable("GET: reset")
+
+    assert await ask(devices, silent(), 12) == "x"
+    assert await ask(devices, silent(uid="another"), 13) is None
+    server.refuses, server.items = None, ()
+    assert await ask(devices, silent(), 14) is None
+    assert len(server.asked) == 4
+
+
+async def test_a_long_message_is_cut() -> None:
+    assert await ask(DeviceEvents(Events(event("x" * 100_000))), silent(), 2) == "x" * 1023 + "…"
