@@ -80,12 +80,14 @@ class Writer:
 class Bench:
     """A dispatcher with everything it looks at."""
 
-    def __init__(self, *, max_running: int = 0, gpus: int | None = None, opened: bool = True) -> None:
+    def __init__(self, *, max_running: int = 0, gpus: int | None = None, opened: bool = True, quota: QuotaGate | None = None) -> None:
         self.now, self.woken, self.health, self.charged = NOW, list[str](), Health(), set[str]()
         self.inventory = Inventory(INSTALLATION.device_classes, lambda: self.turns.devices_changed())
         self.queues = Queues(lambda namespace, name: self.turns.queue_changed(namespace, name))
         self.models = Models(lambda key: self.turns.model_changed(key[1]))
-        self.quota = QuotaGate(INSTALLATION, charged=self.charged.__contains__, later=lambda _, call, uid: call(uid), random=lambda: 1.0)
+        self.quota = quota or QuotaGate(
+            INSTALLATION, charged=self.charged.__contains__, later=lambda _, call, uid: call(uid), random=lambda: 1.0
+        )
         strategies = load(allowed_distributions=("agenttask",)).device_strategies
         self.gate = Gate(INSTALLATION, NAMES, {"auto": strategies.choose("auto")()})
         self.turns = Dispatcher(

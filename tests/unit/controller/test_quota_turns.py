@@ -61,10 +61,8 @@ class Cluster(QuotaGate):
     """The dispatcher with drivers beside it; a task that is refused looks again at once, up to three times, as a pass does."""
 
     def __init__(self, server: Server, *, concurrency: int, drivers: int) -> None:
-        self.bench, self.server, self.drivers = Bench(opened=False), server, drivers
         super().__init__(INSTALLATION, charged=lambda _: False, later=lambda _, call, uid: call(uid), random=lambda: 0.5)
-        self.bench.turns._quota = self
-        self.freed = self.bench.turns._quota_freed
+        self.bench, self.server, self.drivers = Bench(opened=False, quota=self), server, drivers
         self.bench.queue(concurrency=concurrency or None)
         self.bench.turns.open()
         self.concurrency = concurrency
