@@ -14,6 +14,8 @@ from typing import Final
 
 _TOLD_SECONDS: Final = 5.0
 """A difference that is worth a line in the log; less is usual between machines."""
+_TELL_SECONDS: Final = 60.0
+"""Between two lines: of two API servers whose clocks differ now the one answers, now the other."""
 logger: Final = logging.getLogger(__name__)
 
 
@@ -24,6 +26,7 @@ class ServerClock:
         self.own = own
         self._ahead = 0.0
         self._told = 0.0
+        self._told_at = float("-inf")
         self._last = ("", 0.0)
 
     def __call__(self) -> float:
@@ -41,11 +44,11 @@ class ServerClock:
             return
         least, most = stood - answered, stood + 1.0 - asked
         self._ahead = min(max(self._ahead, least), most)
-        if abs(self._ahead - self._told) > _TOLD_SECONDS:
-            self._tell()
+        if abs(self._ahead - self._told) > _TOLD_SECONDS and abs(answered - self._told_at) >= _TELL_SECONDS:
+            self._tell(answered)
 
-    def _tell(self) -> None:
-        self._told = self._ahead
+    def _tell(self, now: float) -> None:
+        self._told, self._told_at = self._ahead, now
         if abs(self._ahead) <= _TOLD_SECONDS:
             logger.info("this machine's clock agrees with the API server's again")
             return

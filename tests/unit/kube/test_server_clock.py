@@ -87,8 +87,19 @@ def test_a_difference_is_said_once_and_its_end_too(caplog: pytest.LogCaptureFixt
             own.now = NOW + second
             clock.heard(date(own.now + ahead), asked=own.now, answered=own.now)
         assert [said in one for one in caplog.messages] == [True]
+        own.now = NOW + 60
         clock.heard(date(own.now), asked=own.now, answered=own.now)
     assert ["agrees" in one for one in caplog.messages] == [False, True]
+
+
+def test_api_servers_whose_clocks_differ_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    own = Own()
+    clock = ServerClock(own)
+    with caplog.at_level(logging.INFO):
+        for number in range(1200):
+            own.now = NOW + number / 10
+            clock.heard(date(own.now + number % 2 * 600.0), asked=own.now, answered=own.now)
+    assert len(caplog.messages) == 2
 
 
 async def test_every_call_of_the_client_tells_the_time(server: FakeApiServer, client: KubeClient) -> None:
