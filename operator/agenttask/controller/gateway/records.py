@@ -222,6 +222,8 @@ class Records:
         until, said = self._full.get(claims.namespace, (0.0, ""))
         if said and self._clock() < until:
             raise QuotaExceeded(said, retry_after=_QUOTA_SECONDS)
+        if said:  # one asks for all who come before it has its answer
+            self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, said)
         try:
             answer = await self._writer.create(records_path(claims.namespace), record_body.new_record(claims, part))
         except Forbidden as error:

@@ -1,5 +1,6 @@
 """A namespace whose quota takes no further record: said in the quota's words, and not asked of the API server by every attempt."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -28,11 +29,25 @@ class Clock:
         return self.now
 
 
+class Slow(StoreWriter):
+    """`answers` holds each POST back until it is set."""
+
+    def __init__(self) -> None:
+        super().__init__(Store())
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def create(self, path: str, body: bytes) -> bytes:
+        answer = await super().create(path, body)
+        await self.answers.wait()
+        return answer
+
+
 class Place:
     """Records over a store; `writer.fail` are errors to raise, `writer.calls` what was asked."""
 
     def __init__(self) -> None:
-        self.clock, self.writer = Clock(), StoreWriter(Store())
+        self.clock, self.writer = Clock(), Slow()
         self.records = Records(self.writer, self.clock)
 
     async def put(self, uid: str, namespace: str = "agents", body: bytes = b"x") -> None:
@@ -60,6 +75,22 @@ async def test_a_quota_that_is_used_up_is_asked_once_in_some_seconds_whoever_sto
     for uid in "abc":
         await place.put(uid)
     assert place.writer.calls == ["POST"] * 4
+
+
+async def test_of_those_who_come_together_one_asks_whether_there_is_room_by_now(place: Place) -> None:
+    place.writer.fail = full()
+    with pytest.raises(QuotaExceeded):
+        await place.put("a")
+    place.clock.now += 5
+    place.writer.answers.clear()
+    asking = [asyncio.create_task(place.put(uid)) for uid in "abcd"]
+    await asyncio.sleep(0)
+    place.writer.answers.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(one) for one in answers] == [type(None), QuotaExceeded, QuotaExceeded, QuotaExceeded]
+    assert place.writer.calls == ["POST"] * 2
+    await place.put("b")
+    assert place.writer.calls == ["POST"] * 3
 
 
 async def test_records_that_are_there_and_other_namespaces_are_written_on(place: Place) -> None:
