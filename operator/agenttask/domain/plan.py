@@ -154,9 +154,10 @@ def _running(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
 def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPod, now: float) -> Plan:
     """The pod is being deleted: wait for its end, but not for a node that is lost.
 
-    Nor for a driver that prepared nothing: without it the kubelet ends no pod with claims, and prepares none that it is to end.
+    Nor for a driver that prepared nothing: without it the kubelet ends no pod with claims, and prepares none that it is to end. Where
+    the control plane took the pod away its node may be lost, and what that last said is no word of what it did since.
     """
-    never_begins = pod.unprepared is not None and not spec.execution.at_most_once
+    never_begins = pod.unprepared is not None and not pod.disrupted and not spec.execution.at_most_once
     lost_at = (pod.deletion or now) + (0.0 if never_begins else seen.node_lost_seconds)
     if now < lost_at:
         return Plan(requeue_after=deadlines.until(now, lost_at))

@@ -187,6 +187,8 @@ def test_a_pod_that_only_a_driver_could_end_is_not_waited_for_beyond_its_grace()
 
     assert at(50, leaving, wishing(given_up(), execution={"atMostOnce": True})).requeue_after == 300  # it might begin after all
     assert at(50, seen(pod(device=GPU, deletion=CREATED + 50)), wishing(given_up())).requeue_after == 300
+    lost = seen(unprepared(deletion=CREATED + 50, disrupted=True))  # and may have begun before its node's words were cut off
+    assert at(50, lost, wishing(given_up())) == Plan(requeue_after=300)
 
 
 @pytest.mark.parametrize("unknown", [True, False], ids=["never found", "no word"])
