@@ -160,7 +160,8 @@ def _leaving(task: SeenTask, spec: AgentTaskSpec, seen: Observation, pod: SeenPo
     never_begins = pod.unprepared is not None and not pod.disrupted and not spec.execution.at_most_once
     lost_at = (pod.deletion or now) + (0.0 if never_begins else seen.node_lost_seconds)
     if now < lost_at:
-        return Plan(requeue_after=deadlines.until(now, lost_at))
+        silent = fallback.asks_node_from(pod) is not None and pod.deletion is not None and now < pod.deletion
+        return Plan(requeue_after=deadlines.until(now, lost_at, pod.deletion if silent else None))  # its node may say more until then
     if never_begins and not spec.cancel and not spec.suspend and fallback.given_up(task, seen):
         return _moved(task, seen, now)
     ends = deadlines.active_ends(task, pod, spec)

@@ -191,6 +191,14 @@ def test_a_pod_that_only_a_driver_could_end_is_not_waited_for_beyond_its_grace()
     assert at(50, lost, wishing(given_up())) == Plan(requeue_after=300)
 
 
+def test_a_pod_that_is_stopped_before_its_node_was_asked_is_looked_at_again_when_its_grace_is_over() -> None:
+    silent = seen(pod(unprepared_since=CREATED + 2, device=GPU, deletion=CREATED + 43))
+
+    assert at(3, silent, wishing(cancel=True)) == Plan(requeue_after=40)
+    assert at(43, silent, wishing(cancel=True)) == Plan(requeue_after=300)
+    assert at(3, seen(pod(device=GPU, deletion=CREATED + 43)), wishing(cancel=True)) == Plan(requeue_after=340)
+
+
 @pytest.mark.parametrize("unknown", [True, False], ids=["never found", "no word"])
 @pytest.mark.parametrize("at_most_once", [True, False], ids=["at most once", "at least once"])
 def test_the_end_of_a_pod_whose_device_was_not_prepared_counts_nowhere(at_most_once: bool, unknown: bool) -> None:
