@@ -53,6 +53,8 @@ def driver(namespace: Namespace, tmp_path: Path) -> Iterator[Driver]:
     with dra_driver(namespace, tmp_path / "driver.log", devices=DEVICES) as found:
         namespace.apply(found.template("one-device", {"colour": "blue"}), found.template("misread", {"colour": ["no", "text"]}))
         yield found
+        if found.process is None:
+            found.start(DEVICES)  # pods with its devices do not end without it
         namespace.kubectl("delete", "agenttasks,resourceclaimtemplates", "--all")
         namespace.kubectl("delete", "pods", "-l", "agenttask.dev/task-name", "--wait=true")
 
