@@ -4,6 +4,8 @@ from agenttask.api.constants import API_VERSION, MODEL_PLURAL, QUEUE_PLURAL, REC
 
 _CORE = "/api/v1"
 _OURS = f"/apis/{API_VERSION}"
+_SIMILAR_EVENTS = 16
+"""A recorder puts more than ten similar ones of ten minutes into one (client-go); each may be a megabyte and more, from whoever writes events."""
 
 
 def _collection(root: str, namespace: str | None, plural: str) -> str:
@@ -61,8 +63,8 @@ def record_path(namespace: str, name: str) -> str:
 
 
 def events_path(namespace: str, uid: str, reason: str) -> str:
-    """The events with this reason of the object with this uid."""
-    return f"{_collection(_CORE, namespace, 'events')}?fieldSelector=involvedObject.uid={uid},reason={reason}&limit=50"
+    """The events with this reason of the object with this uid, as many as an honest recorder makes."""
+    return f"{_collection(_CORE, namespace, 'events')}?fieldSelector=involvedObject.uid={uid},reason={reason}&limit={_SIMILAR_EVENTS}"
 
 
 def nodes_path() -> str:

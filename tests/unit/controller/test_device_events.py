@@ -57,7 +57,7 @@ async def test_the_last_event_of_the_pod_is_the_reason() -> None:
 
     assert await ask(DeviceEvents(server), silent(), 2) == "last"
     assert server.asked == [
-        "/api/v1/namespaces/agents/events?fieldSelector=involvedObject.uid=pod-uid,reason=FailedPrepareDynamicResources&limit=50"
+        "/api/v1/namespaces/agents/events?fieldSelector=involvedObject.uid=pod-uid,reason=FailedPrepareDynamicResources&limit=16"
     ]
 
 
