@@ -5,7 +5,7 @@ from agenttask.api.constants import API_VERSION, MODEL_PLURAL, QUEUE_PLURAL, REC
 _CORE = "/api/v1"
 _OURS = f"/apis/{API_VERSION}"
 _SIMILAR_EVENTS = 16
-"""A recorder puts more than ten similar ones of ten minutes into one (client-go); each may be a megabyte and more, from whoever writes events."""
+"""A recorder puts more than ten similar ones of ten minutes into one (client-go); others may write each a megabyte."""
 
 
 def _collection(root: str, namespace: str | None, plural: str) -> str:
