@@ -17,9 +17,10 @@ from agenttask.controller.kube_errors import AlreadyExists, Forbidden, Invalid, 
 from agenttask.controller.kube_paths import pod_path, pods_path
 from agenttask.controller.pod import PodRequest, build
 from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.projection import owner_of
 from agenttask.controller.rejection import rejection_of
 from agenttask.controller.verify import verify
-from agenttask.controller.wire import Pod, owner_of
+from agenttask.controller.wire import Pod
 from agenttask.controller.world import Writer
 from agenttask.domain.observation import Rejection, SeenTask
 from agenttask.domain.plan import DeletePod

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from agenttask.api.task import Gpu
-from agenttask.controller.wire import Node, Pod, node_view, owner_of, used_view
+from agenttask.controller.projection import node_view, owner_of, used_view
+from agenttask.controller.wire import Node, Pod
 from agenttask.domain.device import DeviceClass, Stock
 from agenttask.domain.device_size import sized
 from agenttask.domain.stock import NodeView, UsedView, stock

@@ -11,7 +11,8 @@ from msgspec import Struct, structs
 from agenttask.api.constants import CONTAINER, LABEL_QUEUE
 from agenttask.api.queue import DEFAULT_QUEUE
 from agenttask.controller.inventory import Inventory
-from agenttask.controller.wire import Pod, models_of, owner_of, project
+from agenttask.controller.projection import models_of, owner_of, project
+from agenttask.controller.wire import Pod
 from agenttask.domain.observation import SeenPod
 
 EXPECTED_SECONDS: Final = 30.0

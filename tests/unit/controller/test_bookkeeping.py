@@ -15,11 +15,12 @@ from agenttask.controller.kube_errors import Forbidden, Invalid
 from agenttask.controller.merge_patch import status_patch
 from agenttask.controller.pace import Pace
 from agenttask.controller.pod_cache import EXPECTED_SECONDS, PodCache
+from agenttask.controller.projection import models_of, node_view, project, used_view
 from agenttask.controller.rejection import rejection_of
 from agenttask.controller.surroundings import Models, Presence
 from agenttask.controller.task_cache import TaskCache, read_task
 from agenttask.controller.wakeups import Wakeups
-from agenttask.controller.wire import Node, PartialObject, Pod, models_of, node_view, project, used_view
+from agenttask.controller.wire import Node, PartialObject, Pod
 from agenttask.domain.device import DeviceClass
 from agenttask.domain.moment import render
 

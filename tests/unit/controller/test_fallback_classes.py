@@ -16,9 +16,10 @@ from agenttask.controller.admission import Gate, check_apart, models_used
 from agenttask.controller.installation import Installation
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.next_class import next_class
+from agenttask.controller.projection import project
 from agenttask.controller.remote_models import models_on, not_on
 from agenttask.controller.surroundings import read_model
-from agenttask.controller.wire import Pod, project
+from agenttask.controller.wire import Pod
 from agenttask.domain.device import Choice, DeviceClass, DeviceRequest, Stock
 from agenttask.domain.moment import render
 from agenttask.domain.observation import NextClass, SeenPod

@@ -14,10 +14,11 @@ from agenttask.controller import program as program_module
 from agenttask.controller import sweep as sweep_module
 from agenttask.controller.inventory import Inventory
 from agenttask.controller.pod_cache import PodCache
+from agenttask.controller.projection import project
 from agenttask.controller.surroundings import Models, Presence, read_model
 from agenttask.controller.sweep import Sweeper
 from agenttask.controller.task_cache import TaskCache, read_task
-from agenttask.controller.wire import PartialObject, Pod, project
+from agenttask.controller.wire import PartialObject, Pod
 from agenttask.domain.device import DeviceClass
 
 
