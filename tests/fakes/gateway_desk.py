@@ -69,7 +69,7 @@ class Counter:
         self.now = CREATED
         self.store, self.caches = Store(), Caches()
         self.writer = StoreWriter(self.store)
-        self.records = Records(self.writer)
+        self.records = Records(self.writer, lambda: self.now)
         self.woken: list[str] = []
         self.desk = Desk(
             view=self.caches,

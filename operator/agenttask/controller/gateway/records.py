@@ -7,6 +7,7 @@ answered with a look at the record. Each task's requests come one after the othe
 import asyncio
 import base64
 import binascii
+import functools
 import hashlib
 import logging
 import time
@@ -24,8 +25,9 @@ from agenttask.api.record import AgentTaskRecord
 from agenttask.api.task import OutputRef
 from agenttask.controller.gateway import record_body
 from agenttask.controller.gateway.record_body import Size
-from agenttask.controller.gateway.refusals import Fenced, NotStored, QuotaExceeded, TooLarge, Unavailable
-from agenttask.controller.kube_errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, TooManyRequests
+from agenttask.controller.gateway.record_quota import RecordQuota
+from agenttask.controller.gateway.refusals import Fenced, NotStored, TooLarge, Unavailable
+from agenttask.controller.kube_errors import AlreadyExists, Conflict, KubeError, NotFound, TooManyRequests
 from agenttask.controller.kube_paths import record_path, records_path
 from agenttask.domain.observation import SeenTask, StoredOutput
 
@@ -34,10 +36,6 @@ _LOOKS: Final = 3
 """Somebody else writes the record while a request is under way: hardly ever, and then once."""
 _TRY_AGAIN: Final = 1.0
 _FOR_A_PERSON: Final = 60.0
-_QUOTA_SECONDS: Final = 5.0
-"""A quota of records that is used up is asked so often, whoever has something to store in its namespace."""
-_QUOTA_REFUSES: Final = "exceeded quota"
-_QUOTA_REMEDY: Final = "raise it, or delete finished tasks (ttlSecondsAfterFinished does): their records go with them"
 _STORE_REFUSES: Final = "request is too large"
 """etcd's words, in an answer with status 500."""
 _decode: Final = msgspec.json.Decoder(AgentTaskRecord).decode
@@ -93,9 +91,8 @@ class Records:
     """The records of the tasks that are not final."""
 
     def __init__(self, writer: Writer, clock: Callable[[], float] = time.monotonic) -> None:
-        self._writer, self._clock = writer, clock
-        self._full: dict[str, tuple[float, str]] = {}
-        """Namespaces whose quota takes no further record: until when that is believed, and what was said."""
+        self._writer = writer
+        self._quota = RecordQuota(clock)
         self._known: dict[str, _Known] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -202,7 +199,8 @@ class Records:
         """The new version; None when the record is not as we knew it, and then it was looked at."""
         try:
             if known is None:
-                answer = await self._create(claims, part)
+                posting = functools.partial(self._writer.create, records_path(claims.namespace), record_body.new_record(claims, part))
+                answer = await self._quota.within(claims.namespace, posting)
             else:
                 drop = known.attempt < claims.attempt and bool(known.output.digest)
                 body = record_body.record_patch(claims, known.version, part, drop_output=drop)
@@ -217,25 +215,6 @@ class Records:
             self._known.pop(claims.uid, None)  # somebody deleted it: it is made anew
             return None
         return _decode_head(answer).metadata.resource_version
-
-    async def _create(self, claims: TokenClaims, part: dict[str, str]) -> bytes:
-        until, said = self._full.get(claims.namespace, (0.0, ""))
-        if said and self._clock() < until:
-            raise QuotaExceeded(said, retry_after=_QUOTA_SECONDS)
-        if said:  # one asks for all who come before it has its answer
-            self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, said)
-        try:
-            answer = await self._writer.create(records_path(claims.namespace), record_body.new_record(claims, part))
-        except Forbidden as error:
-            at = error.message.find(_QUOTA_REFUSES)
-            if at < 0:
-                raise
-            said = f"the namespace has no room for the task's AgentTaskRecord: {error.message[at:]}; {_QUOTA_REMEDY}"
-            self._full[claims.namespace] = (self._clock() + _QUOTA_SECONDS, said)
-            logger.warning("%s/%s: %s", claims.namespace, claims.task, said)
-            raise QuotaExceeded(said, retry_after=_QUOTA_SECONDS) from error
-        self._full.pop(claims.namespace, None)
-        return answer
 
     async def _look(self, namespace: str, task: str, uid: str) -> AgentTaskRecord | None:
         """Read the record, and remember what it is."""

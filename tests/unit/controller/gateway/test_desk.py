@@ -11,6 +11,7 @@ from agenttask.api.gateway import LiveReport, ReportAnswer, TokenClaims
 from agenttask.api.model import AgentModelSpec, Limits
 from agenttask.api.report import StepReport
 from agenttask.controller.gateway.desk import LONGEST_REPORT_SECONDS
+from agenttask.controller.gateway.record_quota import ASKED_EVERY
 from agenttask.controller.gateway.refusals import QuotaExceeded
 from agenttask.controller.gateway.tokens import Tokens
 from agenttask.controller.handover import NoHandover
@@ -79,7 +80,7 @@ async def test_an_output_that_a_quota_holds_up_is_told_until_it_is_stored(counte
             await counter.desk.keep_output(mine, "text")
     assert "exceeded quota: few" in counter.desk.waits_for_record(UID, 1)
     assert (NoHandover().waits_for_record(UID, 1), counter.desk.waits_for_record(UID, 2), counter.woken) == ("", "", [UID])
-    counter.records._full.clear()
+    counter.now += ASKED_EVERY
     await counter.desk.keep_output(mine, "text")
     assert counter.desk.waits_for_record(UID, 1) == ""
 
