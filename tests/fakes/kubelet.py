@@ -81,6 +81,12 @@ class FakePod:
         """The scheduler finds no node."""
         await self._write({"phase": "Pending", "conditions": [self._condition("PodScheduled", "False", "Unschedulable", message)]})
 
+    async def unprepared(self) -> None:
+        """The node takes the pod, and does not prepare the devices of its claims."""
+        await self.bind()
+        conditions = [self._condition("PodScheduled", "True"), self._condition("PodReadyToStartContainers", "False")]
+        await self._write({"phase": "Pending", "conditions": conditions})
+
     async def rejected(self, reason: str = "OutOfcpu", message: str = "Node didn't have enough resource: cpu") -> None:
         """The node's kubelet does not take the pod."""
         await self.bind()

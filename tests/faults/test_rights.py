@@ -24,6 +24,7 @@ from tests.faults.soak import SOAK
 from tests.faults.stream_faults import ended
 from tests.unit.controller.gateway.test_whole import Runner, free_port
 
+CLASSES = "deviceClasses=[{name: cpu, kind: cpu}, {name: claimed, kind: cpu, resourceClaimTemplate: one}]"
 TASK = {
     "apiVersion": "agenttask.dev/v1alpha1",
     "kind": "AgentTask",
@@ -109,7 +110,7 @@ def used(one: Request) -> tuple[str, str]:
 
 
 async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open, tmp_path: Path) -> None:
-    """One life with all that the controller does: conflicts, a pod out of its sight, queues, records, deletions, election."""
+    """One life with all that the controller does: conflicts, a pod out of its sight, queues, records, claims, deletions, election."""
     SecretFolder(tmp_path, host="localhost")
     port = free_port()
     gateway = (f"port={port}", f"url=https://localhost:{port}", f"certificateDir={tmp_path}", "enabled=true")
@@ -130,10 +131,17 @@ async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open
     async def waits(pod: FakePod) -> None:
         await pod.start()
 
-    async with run(*(f"gateway.{one}" for one in gateway), lease=5) as (here, proxy, plan):
+    async def claims(pod: FakePod) -> None:
+        await pod.unprepared()
+        await proxy.until(lambda seen: ("list", "events") in map(used, seen))
+        await pod.start()
+        await pod.end(said(pod.attempt))
+
+    async with run(*(f"gateway.{one}" for one in gateway), CLASSES, lease=5) as (here, proxy, plan):
         queue = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentQueue", "metadata": {"name": "one"}, "spec": {"concurrency": 1}}
         await here.api.create(path("agentqueues", here.namespace), queue)
         plan.add(on("PATCH", "agenttasks", subresource="status"), answered(409, "Conflict"))
+        await here.create("claims", claims, device={"classes": ["claimed"]})
         await here.create("kept", script, retry={"backoff": {"initialSeconds": 1}}, queue="one")
         await hands_on.wait()
         await here.create("called-off", waits)
@@ -150,7 +158,7 @@ async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open
         await proxy.until(lambda seen: ("patch", "agentqueues/status") in map(used, seen))
         cancelled = End(phase="Cancelled", reason="CancelledByUser")
         twice = structs.replace(SUCCEEDED, pods=2)
-        await here.judge({"kept": twice, "called-off": cancelled, "brief": End(gone=True)})
+        await here.judge({"kept": twice, "called-off": cancelled, "brief": End(gone=True), "claims": SUCCEEDED})
         asked = {used(one) for one in proxy.seen if one.plural}
         assert asked == granted(here)
 
