@@ -54,14 +54,9 @@ async def test_a_nodes_clock_is_ten_minutes_off(run: Open) -> None:
             await here.create(f"evicted-{word}", _on_a_node(clock, _is_evicted), retry=SOON)
             expected |= {f"fine-{word}": SUCCEEDED, f"late-{word}": LATE, f"evicted-{word}": TWICE}
         await here.judge(expected)
-        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        in_order(here, *expected)
         for name in expected:
-            task = here.recorder.task(name)
-            assert task is not None
-            status = task["status"]
-            created = task["metadata"]["creationTimestamp"]
-            assert created <= status["startTime"] <= status["completionTime"] <= now, (name, status)
-            assert all(created <= one["lastTransitionTime"] <= now for one in status["conditions"]), (name, status)
+            status = here.recorder.status(name)
             assert 0 <= status.get("activeSeconds", 0) < 60, (name, status)
 
 
@@ -117,15 +112,20 @@ async def test_the_leaders_own_clock_is_ten_minutes_off(run: Open, ahead: float)
         }
         await here.judge(expected)
         assert loop.time() - began < 60
-        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for name in ("fine", "late"):
-            task = here.recorder.task(name)
-            assert task is not None
-            status = task["status"]
-            created = task["metadata"]["creationTimestamp"]
-            assert created <= status["startTime"] <= status["completionTime"] <= now, (name, status)
-            assert all(created <= one["lastTransitionTime"] <= now for one in status["conditions"]), (name, status)
+        in_order(here, "fine", "late")
         assert "API server's, whose time is taken for deadlines" in here.controller.log
+
+
+def in_order(here: Arena, *names: str) -> None:
+    """The times in these tasks' statuses come one after another, none of them in the future."""
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for name in names:
+        task = here.recorder.task(name)
+        assert task is not None
+        status = task["status"]
+        created = task["metadata"]["creationTimestamp"]
+        assert created <= status["startTime"] <= status["completionTime"] <= now, (name, status)
+        assert all(created <= one["lastTransitionTime"] <= now for one in status["conditions"]), (name, status)
 
 
 async def renewed(here: Arena) -> float:
