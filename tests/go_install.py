@@ -3,15 +3,14 @@
 It is kept outside of the checkout under a name made from the module's version and Go's. Go checks the module by its checksum database.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.installing import cache_folder, locked, run_telling
 
 _ELSEWHERE = Path("/usr/local/go/bin")
 _PROGRESS_SECONDS = 15.0
@@ -34,45 +33,22 @@ def go_install(module: str, say: Callable[[str], None], *, cache: Path | None = 
         raise NoGo(f"no go in PATH: it builds {module}")
     version = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout
     name = module.partition("@")[0].rpartition("/")[2]
-    folder = (cache or _cache()) / f"{name}-{hashlib.sha256((module + version).encode()).hexdigest()[:12]}"
+    folder = (cache or cache_folder()) / f"{name}-{hashlib.sha256((module + version).encode()).hexdigest()[:12]}"
     program = folder / name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if not program.exists():
             say(f"building {module} into {folder} (once, 1-4 minutes)")
             _build(go, module, folder, say)
     return program
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("AGENTTASK_CACHE") or Path.home() / ".cache" / "agenttask")
-
-
 def _build(go: str, module: str, folder: Path, say: Callable[[str], None]) -> None:
     """Whole or not at all: Go puts the program in place when it is done."""
     settings = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "GOBIN": str(folder)}
     command = [go, "install", "-v", "-trimpath", "-ldflags", "-s -w", module]
-    lines: list[str] = []
-    said = time.monotonic()
-    with subprocess.Popen(
-        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if time.monotonic() - said > _PROGRESS_SECONDS:
-                said = time.monotonic()
-                say(f"  {len(lines)}: {lines[-1][:100]}")
-    if process.returncode != 0:
-        last = "\n".join(lines[-10:])
+    status, last = run_telling(command, say, every_seconds=_PROGRESS_SECONDS, environ={**os.environ, **settings})
+    if status != 0:
         if _TOO_OLD in last:
             raise NoGo(f"{go} is too old for {module}:\n{last}")
-        raise RuntimeError(f"{module} cannot be built: {' '.join(command)} exited {process.returncode}:\n{last}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One build at a time, also among test runs."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        raise RuntimeError(f"{module} cannot be built: {' '.join(command)} exited {status}:\n{last}")

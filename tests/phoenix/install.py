@@ -4,16 +4,13 @@ Kept outside of the checkout under a name made from the requirements, so that it
 850 MB) and again only when they change. `python -m tests.phoenix.install` does it ahead of the tests.
 """
 
-import fcntl
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.installing import cache_folder, locked, run_telling
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements" / "phoenix.txt"
 _PROGRESS_SECONDS = 5.0
@@ -27,10 +24,10 @@ def python_of_phoenix(say: Callable[[str], None], *, cache: Path | None = None) 
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + version.encode()).hexdigest()[:12]
-    root = (cache or _cache()) / f"phoenix-{digest}"
+    root = (cache or cache_folder()) / f"phoenix-{digest}"
     python, complete = root / "bin" / "python", root / "complete"
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(root.with_suffix(".lock")):
+    with locked(root.with_suffix(".lock")):
         if not complete.exists():
             say(f"installing Phoenix into {root} (once, 1-2 minutes)")
             shutil.rmtree(root, ignore_errors=True)
@@ -38,10 +35,6 @@ def python_of_phoenix(say: Callable[[str], None], *, cache: Path | None = None) 
                 _run(command, say)
             complete.touch()
     return python
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("AGENTTASK_CACHE") or Path.home() / ".cache" / "agenttask")
 
 
 def _commands(root: Path, python: Path) -> list[list[str]]:
@@ -57,27 +50,9 @@ def _commands(root: Path, python: Path) -> list[list[str]]:
 
 
 def _run(command: list[str], say: Callable[[str], None]) -> None:
-    """Run it, repeating its newest line every few seconds."""
-    lines: list[str] = []
-    said = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if time.monotonic() - said > _PROGRESS_SECONDS:
-                said = time.monotonic()
-                say(f"  {len(lines)}: {lines[-1][:100]}")
-    if process.returncode != 0:
-        last = "\n".join(lines[-10:])
-        raise RuntimeError(f"Phoenix cannot be installed: {' '.join(command)} exited {process.returncode}:\n{last}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One installation at a time, also among test runs."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    status, last = run_telling(command, say, every_seconds=_PROGRESS_SECONDS)
+    if status != 0:
+        raise RuntimeError(f"Phoenix cannot be installed: {' '.join(command)} exited {status}:\n{last}")
 
 
 if __name__ == "__main__":
