@@ -127,6 +127,7 @@ def test_a_queue_that_comes_later_lets_its_task_go(place: Namespace) -> None:
 
 def test_a_queue_shows_how_long_it_is(place: Namespace) -> None:
     place.apply(queue("short", concurrency=1), task("short-a", "short", 600), task("short-b", "short", 600))
+    place.until("short-a", lambda status: status.get("phase") == "Running", seconds=60)
     place.until("short-b", lambda status: status.get("reason") == "QueueFull", seconds=60)
 
     def status() -> dict[str, Any]:
@@ -140,7 +141,7 @@ def test_a_queue_shows_how_long_it_is(place: Namespace) -> None:
     assert place.kubectl("get", "atq", "short", "--no-headers").split()[:4] == ["short", "1", "1", "1"]
     place.kubectl("delete", "agentqueue", "short")
     place.until("short-b", lambda status: status.get("reason") == "UnknownQueue", seconds=60)
-    assert place.tasks()["short-a"]["status"]["phase"] in ("Starting", "Running")
+    assert place.tasks()["short-a"]["status"]["phase"] == "Running"
     place.kubectl("delete", "agenttasks", "short-a", "short-b", "--wait=false")
 
 
