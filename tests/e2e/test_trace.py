@@ -8,10 +8,13 @@ import pytest
 
 from tests.e2e.cluster import Namespace
 from tests.e2e.conftest import install, model, uninstall
+from tests.e2e.held import held, let_go
 from tests.phoenix.install import python_of_phoenix
 from tests.phoenix.server import Phoenix
 
 pytestmark = pytest.mark.cluster
+STORED_SECONDS = 120
+"""Phoenix stores what it was sent when it comes to it."""
 CONTROLLERS = "app.kubernetes.io/component=controller"
 SPEC = {
     "steps": [
@@ -45,7 +48,7 @@ def test_a_task_is_one_trace_from_its_creation_to_its_completion(traced: Namespa
     traced.apply({"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "traced"}, "spec": SPEC})
     status = traced.ended("traced")
     assert status["phase"] == "Succeeded", status
-    spans = phoenix.wait_for(status["traceID"], 8)
+    spans = phoenix.wait_for(status["traceID"], 8, seconds=STORED_SECONDS)
     names = {span.span_id: span.name for span in spans}
     tree = sorted((names.get(span.parent_id or "", "-"), span.name) for span in spans)
     assert tree == [
@@ -69,18 +72,19 @@ def test_a_task_is_one_trace_from_its_creation_to_its_completion(traced: Namespa
 
 def test_a_task_whose_controllers_restart_is_one_trace_without_orphans(traced: Namespace, phoenix: Phoenix) -> None:
     """Both replicas go while the task runs; who comes after them ends the trace that they began."""
-    steps = [{"name": "long", "exec": {"command": ["sh", "-c", "sleep 15; echo $TRACEPARENT"]}}]
+    steps = [held("long", "echo $TRACEPARENT")]
     body = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "restarted"}, "spec": {"steps": steps}}
     traced.apply(body)
     before = traced.until("restarted", lambda status: status.get("phase") == "Running", seconds=120)
 
     traced.kubectl("delete", "pod", "-l", CONTROLLERS, "--force", "--grace-period=0")
-    status = traced.ended("restarted")
-    traced.kubectl("rollout", "status", "deployment/agenttask-agenttask-operator", "--timeout=180s")
+    let_go(traced, before["podName"])
+    status = traced.ended("restarted", seconds=300)
+    traced.kubectl("rollout", "status", "deployment/agenttask-agenttask-operator", "--timeout=180s", timeout=240)
 
     assert (status["phase"], status["attempt"], status["podName"]) == ("Succeeded", 1, before["podName"]), status
     assert before["traceID"] == status["traceID"] == status["output"].split("-")[1]
-    spans = phoenix.wait_for(status["traceID"], 5)
+    spans = phoenix.wait_for(status["traceID"], 5, seconds=STORED_SECONDS)
     names = {span.span_id: span.name for span in spans}
     assert len(names) == len(spans)
     assert sorted((names.get(span.parent_id or "", "an orphan" if span.parent_id else "-"), span.name) for span in spans) == [
