@@ -252,7 +252,7 @@ MODELS = (
 def statuses(release: Namespace) -> dict[str, dict[str, Any]]:
     """Every case, applied at once, and its status when all have ended."""
     release.apply(*MODELS, *(task(case.name, yaml.safe_load(textwrap.dedent(case.spec))) for case in CASES))
-    return release.all_ended([case.name for case in CASES], seconds=240)
+    return release.all_ended([case.name for case in CASES], seconds=480)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
