@@ -117,9 +117,9 @@ def test_a_step_cannot_read_the_runners_credentials(release: Namespace) -> None:
 
 def test_a_task_that_wants_a_gpu_first_says_why_it_ran_on_cpu(release: Namespace) -> None:
     release.apply(
-        task("gpu-first", {"device": {"classes": ["gpu", "cpu"]}, "steps": [{"name": "a", "exec": {"command": ["echo", "ran"]}}]})
+        task("wants-gpu-first", {"device": {"classes": ["gpu", "cpu"]}, "steps": [{"name": "a", "exec": {"command": ["echo", "ran"]}}]})
     )
-    device = release.ended("gpu-first")["device"]
+    device = release.ended("wants-gpu-first")["device"]
     assert device["class"] == "cpu"
     assert [each["class"] for each in device["considered"]] == ["gpu", "cpu"] or device["considered"][0]["class"] == "gpu"
     assert "nvidia.com/gpu" in device["considered"][0]["verdict"] or "nvidia.com/gpu" in device["reason"]
@@ -137,12 +137,12 @@ def test_the_spec_cannot_be_changed(release: Namespace, flow: dict[str, Any]) ->
 
 
 def test_deleting_the_task_takes_its_pod_along(release: Namespace) -> None:
-    release.apply(task("brief", {"steps": [{"name": "a", "exec": {"command": ["true"]}}]}))
-    release.ended("brief")
-    release.kubectl("delete", "at", "brief")
-    end = time.monotonic() + 60
-    while release.pods("agenttask.dev/task-name=brief"):
-        assert time.monotonic() < end, "the pod is still there after 60 s"
+    release.apply(task("deleted", {"steps": [{"name": "a", "exec": {"command": ["true"]}}]}))
+    release.ended("deleted")
+    release.kubectl("delete", "at", "deleted")
+    end = time.monotonic() + 180
+    while release.pods("agenttask.dev/task-name=deleted"):
+        assert time.monotonic() < end, "the pod is still there after 180 s"
         time.sleep(1)
 
 
