@@ -99,7 +99,7 @@ def ended(release: Namespace, images: dict[str, str]) -> Iterator[dict[str, dict
     release.apply(*secure_endpoint(images["runner"]), *models())
     release.kubectl("wait", "--for=condition=Ready", "pod/secure-llm", "--timeout=120s")
     release.apply(*(task(name, spec) for name, spec in TASKS.items()))
-    yield release.all_ended(TASKS, seconds=300)
+    yield release.all_ended(TASKS, seconds=480)
     release.kubectl("delete", "agenttasks", *TASKS, "--wait=false")
 
 

@@ -52,7 +52,7 @@ def keys(*, secret_key: str = SECRET_KEY) -> dict[str, Any]:
 
 
 def until_logged(namespace: Namespace, pod: str, line: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while line not in (log := namespace.kubectl("logs", pod, check=False)):
         assert time.monotonic() < end, log
         time.sleep(0.5)
@@ -60,7 +60,7 @@ def until_logged(namespace: Namespace, pod: str, line: str) -> None:
 
 def until_kept(namespace: Namespace, name: str, steps: list[str]) -> None:
     """Wait until these steps are in the task's stored checkpoint."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while (found := kept_steps(namespace, name)) != steps:
         assert time.monotonic() < end, found
         time.sleep(0.5)
