@@ -1,7 +1,6 @@
 """`transformers serve`: a model behind an OpenAI-compatible server that others wrote, as a process on this machine."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fakes.held_port import held_port
+
 _START_SECONDS = 240
 
 
 @contextmanager
 def served(folder: Path, log: Path) -> Iterator[str]:
     """The base URL of a server that answers with the model in `folder`; what it says is in `log`."""
-    port = _free_port()
-    command = [Path(sys.executable).parent / "transformers", "serve", folder, "--continuous-batching", "--cb-num-blocks", "64"]
-    command += ["--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+    with (
+        held_port() as port,
+        log.open("wb") as output,
+        subprocess.Popen(_command(folder, port), env=environment, stdout=output, stderr=output) as process,
+    ):
         try:
             _wait(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}/v1"
@@ -33,6 +35,12 @@ def served(folder: Path, log: Path) -> Iterator[str]:
                 process.kill()
 
 
+def _command(folder: Path, port: int) -> list[str]:
+    program = str(Path(sys.executable).parent / "transformers")
+    batching = ["--continuous-batching", "--cb-num-blocks", "64"]
+    return [program, "serve", str(folder), *batching, "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+
+
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end and process.poll() is None:
@@ -42,10 +50,3 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise RuntimeError(f"transformers serve did not start: {log.read_text(errors='replace')[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -3,19 +3,21 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from msgspec import Struct
 
-_START_SECONDS = 180.0
+from tests.fakes.held_port import held_port
+
+_START_SECONDS = 300.0
 _PROJECT = "default"
 _QUIET = {
     "PHOENIX_TELEMETRY_ENABLED": "false",
@@ -48,11 +50,12 @@ class Phoenix:
         self._host = host
         self._attempts = folder / "outbound.log"
         self._log = folder / "phoenix.log"
+        self._holding = ExitStack()
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._attempts.touch()
-        self._port, grpc = _free_port(self._host), _free_port(self._host)
+        self._port, grpc = (self._holding.enter_context(held_port(self._host)) for _ in range(2))
         environ = {
             "PATH": os.defpath,
             "HOME": str(self._folder),
@@ -104,7 +107,7 @@ class Phoenix:
             for span in found
         ]
 
-    def wait_for(self, trace_id: str, count: int, *, seconds: float = 30.0) -> list[StoredSpan]:
+    def wait_for(self, trace_id: str, count: int, *, seconds: float = 120.0) -> list[StoredSpan]:
         """The spans of a trace, when at least `count` are stored."""
         deadline = time.monotonic() + seconds
         while len(spans := self.spans(trace_id)) < count:
@@ -118,7 +121,7 @@ class Phoenix:
         return self._attempts.read_text().splitlines()
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=60) as response:
             return json.load(response)
 
     def _wait_until_up(self) -> None:
@@ -139,10 +142,4 @@ class Phoenix:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as found:
-        found.bind((host, 0))
-        port: int = found.getsockname()[1]
-        return port
+        self._holding.close()

@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_START_SECONDS = 30.0
+from tests.fakes.held_port import held_port
+
+_START_SECONDS = 120.0
 REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "AKTESTTESTTESTTEST00", "s3cret-s3cret-s3cret-s3cret"
 
@@ -24,11 +27,12 @@ class S3Server:
         self._program, self._folder, self._host, self._certificate = program, folder, host, certificate
         self._log = folder / "versitygw.log"
         self._data = folder / "data"
+        self._holding = ExitStack()
 
     def __enter__(self) -> Self:
         for name in ("data", "about"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-        self._port = _free_port(self._host)
+        self._port = self._holding.enter_context(held_port(self._host))
         tls = [] if self._certificate is None else ["--cert", str(self._certificate), "--key", str(self._certificate)]
         keys = ["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", REGION]
         place = ["posix", "--sidecar", str(self._folder / "about"), str(self._data)]
@@ -79,9 +83,4 @@ class S3Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+        self._holding.close()
