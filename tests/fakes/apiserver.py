@@ -154,7 +154,7 @@ class FakeApiServer:
         """Forget the faults that are still planned."""
         self._faults.clear()
 
-    async def until(self, condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until something holds.
 
         Raises:

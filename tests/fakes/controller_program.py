@@ -70,13 +70,13 @@ def status(server: FakeApiServer, name: str) -> dict[str, Any]:
     return (found or {}).get("status") or {}
 
 
-async def phase(server: FakeApiServer, name: str, *wanted: str, seconds: float = 10.0) -> dict[str, Any]:
+async def phase(server: FakeApiServer, name: str, *wanted: str, seconds: float = 60.0) -> dict[str, Any]:
     """The task's status once its phase is one of these."""
     await server.until(lambda: status(server, name).get("phase") in wanted, seconds)
     return status(server, name)
 
 
-async def ended(server: FakeApiServer, name: str, seconds: float = 10.0) -> dict[str, Any]:
+async def ended(server: FakeApiServer, name: str, seconds: float = 60.0) -> dict[str, Any]:
     """The task's status once it is final."""
     return await phase(server, name, "Succeeded", "Failed", seconds=seconds)
 
@@ -127,7 +127,7 @@ async def program(
     running = await asyncio.wrap_future(made)
     try:
         if wait_until_ready:
-            await server.until(lambda: running.controller.ready() is None and _streams(server, before), 20)
+            await server.until(lambda: running.controller.ready() is None and _streams(server, before))
         yield running.controller
     finally:
         running.loop.call_soon_threadsafe(running.stop.set)

@@ -72,7 +72,7 @@ class OtlpSink:
         """The value for OTEL_EXPORTER_OTLP_ENDPOINT."""
         return f"http://{self._host}:{self._server.server_port}"
 
-    def wait_for(self, count: int, *, seconds: float = 10.0) -> list[SeenSpan]:
+    def wait_for(self, count: int, *, seconds: float = 60.0) -> list[SeenSpan]:
         """The spans, when at least `count` have come."""
         deadline = time.monotonic() + seconds
         with self._came:

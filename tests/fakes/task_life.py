@@ -24,6 +24,8 @@ from agenttask.telemetry.pipeline import Telemetry
 from agenttask.telemetry.setup import configure
 from tests.fakes.runner_plugins import plugins
 
+FLUSH_SECONDS = 60.0
+"""The programs give a collector three; here it is asked what arrives, not how fast."""
 CANARY = "canary-4b1d"
 """Stands in every text of the task: params, prompt, answer, output."""
 MODEL = {"name": "small", "client": "answering", "model": "gpt-small"}
@@ -76,7 +78,7 @@ async def live(uid: str, folder: Path, endpoint: str) -> Ended:
     )
     async with TaskRun(found, station) as run:
         outcome = await run.execute()
-    telemetry.close()
+    telemetry.close(FLUSH_SECONDS)
     assert outcome.error is None
     ended = float(int(time.time()))
     message = reports.encode(outcome.report).decode()
@@ -96,11 +98,11 @@ def controller_sends(ended: Ended, endpoint: str) -> None:
     """A controller that has just seen the end sends its spans, and stops."""
     telemetry = pipeline(endpoint, "agenttask-controller")
     ControllerTracing(telemetry, {}).task_finished(ended.task, ended.status, ended.pod)
-    telemetry.close()
+    telemetry.close(FLUSH_SECONDS)
 
 
 def _pod_environment(task: SeenTask, endpoint: str) -> Mapping[str, str]:
     telemetry = pipeline(endpoint, "agenttask-controller")
     environ = ControllerTracing(telemetry, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}).environment_for(task, 1, "demo-1")
-    telemetry.close()
+    telemetry.close(FLUSH_SECONDS)
     return environ
