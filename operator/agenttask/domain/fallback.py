@@ -67,7 +67,9 @@ def looks_again(task: SeenTask, spec: AgentTaskSpec, pod: SeenPod, now: float) -
     asks = asks_node_from(pod)
     if asks is not None and now < asks:
         return asks
-    return now + max(_patience(task, spec), LEAST_SLEEP) if asks is not None or held_up(pod) is not None else None
+    if held_up(pod) is None:
+        return now + LEAST_SLEEP if asks is not None else None  # a slow node says it late, and status tells it before the class is given up
+    return now + max(_patience(task, spec), LEAST_SLEEP)
 
 
 def _patience(task: SeenTask, spec: AgentTaskSpec) -> float:

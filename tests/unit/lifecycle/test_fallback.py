@@ -243,6 +243,16 @@ def test_a_node_is_asked_once_it_took_longer_than_usual_and_then_seldom() -> Non
     assert told.reason is Reason.POD_STARTING
 
 
+def test_a_node_that_has_said_nothing_yet_is_asked_again_before_its_class_is_given_up() -> None:
+    """A slow one says it late; how long the task has patience counts once it has said it."""
+    silent, patient = pod(unprepared_since=CREATED + 4.5, device=GPU), task(device={"classes": ["gpu", "cpu"], "fallbackAfterSeconds": 30})
+    refusing = pod(unprepared_since=CREATED + 4.5, unprepared="refused", device=GPU)
+
+    assert at(7, seen(silent), patient).requeue_after == 10
+    assert at(17, seen(refusing, next_class=CPU), patient).requeue_after == 17.5
+    assert at(7, seen(refusing), patient).requeue_after == 30
+
+
 # ---- whoever stops the task
 
 
