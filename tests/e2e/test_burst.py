@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.cluster import Namespace
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 TASKS = 100
 ENDED = ("Succeeded", "Failed")
 
@@ -64,12 +64,12 @@ def test_a_controller_killed_in_mid_burst_loses_and_repeats_nothing(place: Names
     at_the_kill = len(ended(place))
     second = controller(place, images, log)
     try:
-        place.all_ended([f"burst-{index}" for index in range(TASKS)], seconds=420)
+        place.all_ended([f"burst-{index}" for index in range(TASKS)], seconds=900)
         tasks = place.tasks()
         pods = place.pods("agenttask.dev/task-uid")
     finally:
         second.send_signal(signal.SIGTERM)
-        status = second.wait(timeout=30)
+        status = second.wait(timeout=120)
     assert at_the_kill < TASKS
     assert {name: one["status"].get("output") for name, one in tasks.items()} == {
         f"burst-{index}": f"result {index}" for index in range(TASKS)

@@ -12,6 +12,7 @@ from tests.e2e.cluster import Namespace
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+pytestmark = pytest.mark.timeout(1500)
 FILES = ("rag", "code-agent", "instructions", "for-each", "many-models", "repository", "gpu-first", "broken", "queues")
 NAMES = (*(name for name in FILES if name != "queues"), "tidy-up", "summary")
 
@@ -34,7 +35,7 @@ def ended(release: Namespace) -> Iterator[dict[str, dict[str, Any]]]:
     release.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs"}, "data": documents})
     release.apply((EXAMPLES / "models.yaml").read_text(), *((EXAMPLES / f"{name}.yaml").read_text() for name in FILES))
     release.apply(with_issue())
-    yield release.all_ended([*NAMES, WITH_ISSUE], seconds=420)
+    yield release.all_ended([*NAMES, WITH_ISSUE], seconds=900)
     release.kubectl("delete", "agenttasks", *NAMES, WITH_ISSUE, "--wait=false")
 
 
