@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from tests.e2e.cluster import Namespace, node_folder
 from tests.e2e.conftest import kept_steps, records
 
 pytestmark = pytest.mark.cluster
+RECORDS = "count/agenttaskrecords.agenttask.dev"
 WORKSPACES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "forced-kept": ({"keepFiles": ["*.txt"]}, {}, 1),
     "forced-anew": ({}, {}, 2),
@@ -25,6 +26,14 @@ def step(name: str, command: str, **fields: Any) -> dict[str, Any]:
 
 def task(name: str, *steps: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": {"steps": list(steps), **spec}}
+
+
+def kept(release: Namespace, names: Iterable[str], steps: list[str], *, seconds: float = 120) -> None:
+    """Wait until the stored checkpoint of each of these tasks has these steps."""
+    end = time.monotonic() + seconds
+    while missing := [name for name in names if kept_steps(release, name) != steps]:
+        assert time.monotonic() < end, missing
+        time.sleep(0.5)
 
 
 def test_an_output_of_some_kilobytes_is_in_the_status(release: Namespace) -> None:
@@ -56,8 +65,10 @@ def test_steps_show_while_the_pod_runs_and_a_pod_that_is_lost_costs_no_finished_
         step("wait", "test {{ attempt }} = 2 || sleep 600; cat found"),
     )
     release.apply(task("longer", *steps, output="{{ steps.think.text }}{{ steps.wait.text }}"))
-    shown = release.until("longer", lambda status: status.get("progress") == "1/2", seconds=90)
-    assert [each["phase"] for each in shown["steps"]] == ["Succeeded", "Running"]
+    phases = ["Succeeded", "Running"]
+    shown = release.until("longer", lambda status: [each["phase"] for each in status.get("steps", [])] == phases, seconds=90)
+    assert shown["progress"] == "1/2"
+    kept(release, ["longer"], ["think"])  # status and checkpoint come each in their own time
     assert len(records(release, "longer")) == 1
     release.kubectl("delete", "pod", shown["podName"], "--force", "--grace-period=0")
     status = release.ended("longer")
@@ -97,11 +108,8 @@ def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(relea
             step("four", "cat made.txt"),
         )
         release.apply(task(name, *steps, output="{{ steps.one.text }}; {{ steps.four.text }}", **spec))
-    end = time.monotonic() + 120
-    while missing := [name for name in WORKSPACES if kept_steps(release, name) != ["one", "two"]]:
-        assert time.monotonic() < end, missing
-        time.sleep(0.5)
-    pods = [release.tasks()[name]["status"]["podName"] for name in WORKSPACES]
+    kept(release, WORKSPACES, ["one", "two"])
+    pods = [release.until(name, lambda status: status.get("phase") == "Running", seconds=90)["podName"] for name in WORKSPACES]
 
     release.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")
     found = release.all_ended(WORKSPACES, seconds=180)
@@ -116,21 +124,20 @@ def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(relea
 
 def test_a_quota_of_records_costs_a_task_its_checkpoint_and_an_output_that_needs_one_waits_for_it(release: Namespace) -> None:
     """The quota's words are in the log of the task that goes on, and in the status of those that wait and that ran out of time."""
-    taken = len(json.loads(release.kubectl("get", "atr", "-o", "json"))["items"])
-    hard = {"count/agenttaskrecords.agenttask.dev": str(taken)}
-    release.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "records"}, "spec": {"hard": hard}})
+    none = {"hard": {RECORDS: "0"}}  # as many as there are were too many, should one of a deleted task go in between
+    release.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "records"}, "spec": none})
     release.kubectl("wait", "--for=jsonpath={.status.hard}", "resourcequota/records", "--timeout=60s")
     try:
         large, text = step("say", "head -c 50000 /dev/zero | tr '\\0' x"), "{{ steps.say.text }}"
         release.apply(
             task("goes-on", step("one", "sleep 3"), step("two", "sleep 20; echo done"), output="{{ steps.two.text }}"),
             task("waits", large, output=text),
-            task("too-late", large, output=text, activeDeadlineSeconds=10),
+            task("too-late", large, output=text, activeDeadlineSeconds=30),
         )
         told = release.until("waits", lambda status: status.get("reason") == "RecordQuotaExceeded", seconds=90)
         found = release.all_ended(["goes-on", "too-late"], seconds=180)
         log = release.kubectl("logs", found["goes-on"]["podName"])
-        release.kubectl("patch", "resourcequota", "records", "--type=merge", "-p", json.dumps({"spec": {"hard": raised(hard)}}))
+        release.kubectl("patch", "resourcequota", "records", "--type=merge", "-p", json.dumps({"spec": {"hard": raised(release)}}))
         found["waits"] = release.ended("waits")
     finally:
         release.kubectl("delete", "resourcequota", "records")
@@ -147,6 +154,6 @@ def test_a_quota_of_records_costs_a_task_its_checkpoint_and_an_output_that_needs
     assert records(release, "goes-on") == records(release, "too-late") == []
 
 
-def raised(hard: Mapping[str, str]) -> dict[str, str]:
-    """A quota with room for one more."""
-    return {name: str(int(most) + 1) for name, most in hard.items()}
+def raised(release: Namespace) -> dict[str, str]:
+    """A quota with room for one more than there are."""
+    return {RECORDS: str(len(json.loads(release.kubectl("get", "atr", "-o", "json"))["items"]) + 1)}
