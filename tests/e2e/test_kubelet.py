@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from agenttask.domain import moment
 from tests.e2e.cluster import Namespace
 from tests.e2e.observed import administrator, story, violations
 from tests.faults.checker import End
-from tests.faults.history import Recorder, Write, read_writes
+from tests.faults.history import Recorder, Write, begun_after, read_writes
 
 pytestmark = pytest.mark.cluster
 LOCALKUBE = Path(__file__).parents[1] / "cluster" / "localkube"
 CONTROLLERS = "deployment/agenttask-agenttask-operator"
 QUIET_SECONDS = 3.0
-LEFT_SECONDS = 20
-"""Twelve are left to the steps of a task that has ended its first one."""
+END_SECONDS = 120
+"""Some twenty are left to the steps of a task that has ended its first one."""
 
 
 class Kubelet:
@@ -44,6 +45,21 @@ class Kubelet:
         """The same, without a loop."""
         done = subprocess.run([LOCALKUBE, what, "kubelet"], capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    async def until_ended(self, container: str) -> None:
+        """Wait until a container has ended, whoever is there to tell of it."""
+        ends = time.monotonic() + END_SECONDS
+        while container in (running := await asyncio.to_thread(self._running)):
+            assert time.monotonic() < ends, running
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(2 * moment.GRAIN)  # the runtime's times are told in whole seconds
+
+    def _running(self) -> list[str]:
+        """The containers that run, by the runtime's word."""
+        socket = Path(self._release.environment["KUBECONFIG"]).parents[1] / "run" / "containerd.sock"
+        command = ["ctr", f"--address={socket}", "--namespace=k8s.io", "tasks", "list"]
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+        return [name for name, _, state in (line.split() for line in listed) if state == "RUNNING"]
 
     def mend(self) -> None:
         """Start it if it is down; wait until the node and the controllers are ready."""
@@ -67,10 +83,10 @@ def step(name: str, command: str) -> dict[str, Any]:
 
 
 def task(name: str) -> dict[str, Any]:
-    """Four steps that write on in one file; the last one tells all of it."""
+    """Four steps that write on in one file; the last one tells all of it. The second one lasts until status tells of the first."""
     steps = (
         step("one", "echo one {{ attempt }} >> story.txt"),
-        step("two", "sleep 6; echo two {{ attempt }} >> story.txt"),
+        step("two", "sleep 15; echo two {{ attempt }} >> story.txt"),
         step("three", "sleep 6; echo three {{ attempt }} >> story.txt"),
         step("four", "cat story.txt"),
     )
@@ -85,10 +101,16 @@ def pods_made(writes: list[Write], name: str) -> list[str]:
     ]
 
 
+def container(recorder: Recorder, pod: str) -> dict[str, Any]:
+    """What is told of a pod's container; nothing before it is made."""
+    versions = [one.object for one in recorder.versions if one.plural == "pods" and one.name == pod and one.kind != "DELETED"]
+    found = [one for last in versions[-1:] for one in last["status"].get("containerStatuses", []) if one["name"] == CONTAINER]
+    return dict(found[0]) if found else {}
+
+
 def container_ended(recorder: Recorder, pod: str) -> float:
     """When a pod's container had ended at the latest, as its runtime has it (Unix seconds)."""
-    last = [one.object for one in recorder.versions if one.plural == "pods" and one.name == pod and one.kind != "DELETED"][-1]
-    (told,) = [one for one in last["status"]["containerStatuses"] if one["name"] == CONTAINER]
+    told = container(recorder, pod)
     at = moment.parse(told["state"]["terminated"]["finishedAt"])
     assert at is not None
     return at + moment.GRAIN
@@ -121,13 +143,14 @@ if os.environ.get("CLUSTER", "local") == "local":
                     await kubelet.do("restart")
                 else:
                     await kubelet.do("kill")
-                    await asyncio.sleep(LEFT_SECONDS)
+                    pod = recorder.status(name)["podName"]
+                    await recorder.until(lambda: "running" in container(recorder, pod).get("state", {}), 60)
+                    await kubelet.until_ended(container(recorder, pod)["containerID"].removeprefix("containerd://"))
                     assert recorder.status(name)["phase"] == "Running", "the pod has ended, and nobody could know"
                     back = time.time()
                     await kubelet.do("start")
-                status = await recorder.until_phase(name, "Succeeded", "Failed", seconds=60)
-                await asyncio.sleep(0.5)  # an audit line may come a little after what it tells of
-                settled = len(audit.writes())
+                status = await recorder.until_phase(name, "Succeeded", "Failed", seconds=180)
+                settled = datetime.now(UTC)
                 await asyncio.sleep(QUIET_SECONDS)
                 output = "one 1\ntwo 1\nthree 1"
                 end = End(phase="Succeeded", reason="Succeeded")
@@ -141,5 +164,6 @@ if os.environ.get("CLUSTER", "local") == "local":
         if audit.log:
             writes = audit.writes()
             assert pods_made(writes, name) == [status["podName"]]
-            late = [one for one in writes[settled:] if name in one.name and one.plural == "agenttasks" and "operator" in one.user]
+            after = begun_after(writes, settled)
+            late = [one for one in after if name in one.name and one.plural == "agenttasks" and "operator" in one.user]
             assert late == [], "it was written on after its end"
