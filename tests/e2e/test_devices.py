@@ -41,15 +41,22 @@ def devices(cluster_environment: dict[str, str], images: Mapping[str, str]) -> I
 
 @pytest.fixture
 def one_npu(devices: Namespace) -> Iterator[str]:
-    """The node says that it has one npu, as a device plugin would make it say."""
+    """The node says that it has two npus, as a device plugin would make it say, and one is left: the controller has seen them.
+
+    A task takes the other one. Nothing else tells that the controller knows: of nodes and of tasks it hears apart.
+    """
     node = devices.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
     path = f"/status/capacity/{NPU.replace('/', '~1')}"
 
     def patch(*operations: dict[str, str]) -> None:
         devices.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(operations))
 
-    patch({"op": "add", "path": path, "value": "1"}, {"op": "add", "path": path.replace("capacity", "allocatable"), "value": "1"})
+    patch({"op": "add", "path": path, "value": "2"}, {"op": "add", "path": path.replace("capacity", "allocatable"), "value": "2"})
+    devices.apply(task("takes-one", "sleep 600", device={"classes": ["npu"]}))
+    devices.until("takes-one", lambda status: status.get("phase") == "Running", seconds=90)
     yield node
+    devices.kubectl("delete", "agenttask", "takes-one")
+    devices.kubectl("wait", "--for=delete", "pod", "-l", "agenttask.dev/task-name=takes-one", "--timeout=100s")
     patch({"op": "remove", "path": path}, {"op": "remove", "path": path.replace("capacity", "allocatable")})
 
 
