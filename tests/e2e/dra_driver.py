@@ -116,7 +116,7 @@ def dra_driver(namespace: Namespace, log: Path, *, devices: int) -> Iterator[Dri
         driver.clean()
 
 
-def _wait(holds: Callable[[], object], log: Path, seconds: float = 30) -> None:
+def _wait(holds: Callable[[], object], log: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, log.read_text()[-3000:]
