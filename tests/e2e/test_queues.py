@@ -242,8 +242,12 @@ def test_under_a_quota_forty_tasks_start_by_priority_and_few_pods_are_refused(ti
 
     assert "exceeded quota: few, requested: pods=1, used: pods=4, limited: pods=4" in waits["message"]
     assert {one["phase"] for one in found.values()} == {"Succeeded"}
-    assert max(at for name, at in made.items() if name.startswith("high")) <= min(at for name, at in made.items() if name.startswith("low"))
-    assert log.read_text().count("pod refused") <= max(60, lasted)  # where pods take long one is tried in between
+    first_low, told = min(at for name, at in made.items() if name.startswith("low")), log.read_text()
+    overtaken = [name for name, at in made.items() if name.startswith("high") and at > first_low]
+    # Of those that are tried at once the API server takes whichever it likes, and refuses the others.
+    assert all(f"/{name}: pod refused" in told for name in overtaken), overtaken
+    assert len(overtaken) <= 2
+    assert told.count("pod refused") <= max(60, lasted)  # where pods take long one is tried in between
 
 
 def test_a_quota_of_nothing_is_waited_for_and_a_raised_one_found(tight: Namespace, log: Path) -> None:

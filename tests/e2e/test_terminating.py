@@ -83,7 +83,7 @@ async def test_a_namespace_goes_away_under_a_task_that_runs_and_one_that_waits(
             assert (controller.restarts, controller.starts) == (0, 1), controller.log[-3000:]
             assert len(recorder.ever("runs")) == 1
             assert recorder.ever("waits") == []
-            assert sum(one.mutating for one in meanwhile) <= 6, [one.key for one in meanwhile]
+            assert sum(one.mutating for one in meanwhile) <= max(6, lasted / 10), [one.key for one in meanwhile]
             assert len(meanwhile) <= max(60, lasted), [one.key for one in meanwhile]
             assert len(late) <= QUIET_SECONDS, [one.key for one in late]
 
