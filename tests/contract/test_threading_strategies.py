@@ -17,7 +17,27 @@ from agenttask_threading.threads import thread_count
 
 STRATEGIES = agenttask_threading_strategies()
 OFF_LOOP = [WorkKind.BLOCKING_IO, WorkKind.NATIVE_CPU, WorkKind.PYTHON_CPU]
+ENOUGH = 60.0
+"""Seconds within which anything here happens."""
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
+
+
+class Held:
+    """A function that blocks until it is released, and tells that it has begun: on a thread, which the system starts when it likes."""
+
+    def __init__(self) -> None:
+        self.release, self.ended = threading.Event(), threading.Event()
+        self._begun = threading.Semaphore(0)
+
+    def run(self) -> bool:
+        self._begun.release()
+        released = self.release.wait(ENOUGH)
+        self.ended.set()
+        return released
+
+    async def begun(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert await asyncio.to_thread(self._begun.acquire, timeout=ENOUGH)
 
 
 @pytest.fixture(params=sorted(STRATEGIES))
@@ -57,17 +77,17 @@ async def test_a_plain_function_declared_asynchronous_is_refused(strategy: Threa
 
 
 async def test_the_loop_goes_on_while_a_function_blocks(strategy: ThreadingStrategy):
-    release = threading.Event()
-    blocked = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5))
-    await asyncio.sleep(0.01)
-    release.set()
+    held = Held()
+    blocked = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run))
+    await held.begun()
+    held.release.set()
     assert await blocked is True
 
 
 async def test_as_many_run_at_once_as_there_are_workers(strategy: ThreadingStrategy):
     meeting = threading.Barrier(2)
-    async with asyncio.timeout(5):
-        await asyncio.gather(*(strategy.run(WorkKind.BLOCKING_IO, meeting.wait, 5) for _ in range(4)))
+    async with asyncio.timeout(ENOUGH):
+        await asyncio.gather(*(strategy.run(WorkKind.BLOCKING_IO, meeting.wait, ENOUGH) for _ in range(4)))
 
 
 async def test_context_variables_are_the_callers(strategy: ThreadingStrategy):
@@ -76,66 +96,63 @@ async def test_context_variables_are_the_callers(strategy: ThreadingStrategy):
 
 
 async def test_draining_waits_for_what_runs(strategy: ThreadingStrategy):
-    release, ended = threading.Event(), asyncio.Event()
+    held, begun, ended = Held(), asyncio.Event(), asyncio.Event()
 
     async def on_loop() -> str:
+        begun.set()
         await ended.wait()
         return "loop"
 
     running = [
-        asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)),
+        asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run)),
         asyncio.create_task(strategy.run(WorkKind.ASYNC_IO, on_loop)),
     ]
-    await asyncio.sleep(0.01)
-    drained = asyncio.create_task(strategy.drain(5))
+    await held.begun()
+    await begun.wait()
+    drained = asyncio.create_task(strategy.drain(ENOUGH))
     await asyncio.sleep(0.05)
     assert not drained.done()
-    release.set()
+    held.release.set()
     ended.set()
     await drained
     assert [await task for task in running] == [True, "loop"]
 
 
 async def test_draining_ends_in_time_although_something_runs_on(strategy: ThreadingStrategy):
-    release = threading.Event()
-    stuck = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 30))
-    endless = asyncio.create_task(strategy.run(WorkKind.ASYNC_IO, asyncio.sleep, 30))
-    await asyncio.sleep(0.01)
+    held = Held()
+    stuck = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run))
+    endless = asyncio.create_task(strategy.run(WorkKind.ASYNC_IO, asyncio.sleep, ENOUGH))
+    await held.begun()
     started = time.monotonic()
     await strategy.drain(0.1)
-    assert 0.1 <= time.monotonic() - started < 3
+    assert 0.1 <= time.monotonic() - started < ENOUGH / 2
     assert (stuck.done(), endless.done()) == (False, False)
-    release.set()
+    held.release.set()
     endless.cancel()
     assert await stuck is True
 
 
 async def test_draining_waits_for_a_thread_whose_caller_was_cancelled(strategy: ThreadingStrategy):
-    release, ended = threading.Event(), threading.Event()
-
-    def work() -> None:
-        release.wait(5)
-        ended.set()
-
-    caller = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, work))
-    await asyncio.sleep(0.01)
+    held = Held()
+    caller = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run))
+    await held.begun()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    asyncio.get_running_loop().call_later(0.05, release.set)
-    await strategy.drain(5)
-    assert ended.is_set()
+    asyncio.get_running_loop().call_later(0.05, held.release.set)
+    await strategy.drain(ENOUGH)
+    assert held.ended.is_set()
 
 
 async def test_draining_drops_what_is_queued_with_a_typed_error(strategy: ThreadingStrategy):
-    release = threading.Event()
-    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)) for _ in range(2)]
+    held = Held()
+    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run)) for _ in range(2)]
     queued = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, square, 2))
-    await asyncio.sleep(0.01)
-    drained = asyncio.create_task(strategy.drain(5))
+    await held.begun(2)
+    drained = asyncio.create_task(strategy.drain(ENOUGH))
     with pytest.raises(Interrupted, match="square did not run: the runner is stopping"):
         await queued
-    release.set()
+    held.release.set()
     await drained
     assert [await task for task in running] == [True, True]
 
@@ -153,14 +170,14 @@ async def test_draining_twice_is_harmless(strategy: ThreadingStrategy):
 
 
 async def test_a_cancelled_caller_is_cancelled_and_not_interrupted(strategy: ThreadingStrategy):
-    release = threading.Event()
-    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 5)) for _ in range(2)]
+    held = Held()
+    running = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run)) for _ in range(2)]
     queued = asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, square, 2))
-    await asyncio.sleep(0.01)
+    await held.begun(2)
     queued.cancel()
     with pytest.raises(asyncio.CancelledError):
         await queued
-    release.set()
+    held.release.set()
     await asyncio.gather(*running)
 
 
@@ -170,12 +187,12 @@ async def test_a_kind_that_is_none_is_refused(strategy: ThreadingStrategy):
 
 
 async def test_the_state_tells_what_runs_and_what_waits(strategy: ThreadingStrategy):
-    release = threading.Event()
+    held = Held()
     assert strategy.state == ThreadingState()
-    calls = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, release.wait, 30)) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    calls = [asyncio.create_task(strategy.run(WorkKind.BLOCKING_IO, held.run)) for _ in range(3)]
+    await held.begun(2)
     assert strategy.state == ThreadingState(queued=1, threads=2)
-    release.set()
+    held.release.set()
     await asyncio.gather(*calls)
     assert strategy.state == ThreadingState()
 
@@ -197,16 +214,17 @@ async def test_a_call_that_fails_takes_nothing_from_the_others(strategy: Threadi
 
 async def test_a_gather_of_nothing_is_nothing_and_a_cancelled_one_cancels_its_calls(strategy: ThreadingStrategy):
     assert await gather(strategy, []) == []
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def endless() -> None:
+        begun.set()
         try:
             await asyncio.sleep(600)
         finally:
             ended.set()
 
     gathering = asyncio.create_task(gather(strategy, [Call(kind=WorkKind.ASYNC_IO, function=endless)]))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     gathering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gathering
@@ -214,9 +232,9 @@ async def test_a_gather_of_nothing_is_nothing_and_a_cancelled_one_cancels_its_ca
 
 
 async def test_nothing_is_started_before_it_is_needed(strategy: ThreadingStrategy):
-    before = threading.active_count()
+    before = set(threading.enumerate())  # those of earlier tests may end meanwhile
     await strategy.run(WorkKind.ASYNC_IO, asyncio.sleep, 0)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert strategy.state == ThreadingState()
 
 
