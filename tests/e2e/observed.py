@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,10 +20,19 @@ def administrator(namespace: Namespace) -> Iterator[Api]:
     account = f"--serviceaccount={namespace.name}:{name}"
     namespace.kubectl("create", "clusterrolebinding", name, "--clusterrole=cluster-admin", account)
     try:
+        until_allowed(namespace, f"system:serviceaccount:{namespace.name}:{name}")
         yield Api(server(namespace), namespace.kubectl("create", "token", name, "--duration=1h").strip())
     finally:
         namespace.kubectl("delete", "clusterrolebinding", name)
         namespace.kubectl("delete", "serviceaccount", name, "--ignore-not-found")
+
+
+def until_allowed(namespace: Namespace, user: str, seconds: float = 60) -> None:
+    """Wait until this user may do everything: the API server reads of a new binding a little later than it takes it."""
+    end = time.monotonic() + seconds
+    while namespace.kubectl("auth", "can-i", "*", "*", "--all-namespaces", f"--as={user}", check=False).strip() != "yes":
+        assert time.monotonic() < end, f"{user} has no rights"
+        time.sleep(0.2)
 
 
 def server(namespace: Namespace) -> str:
