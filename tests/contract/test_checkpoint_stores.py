@@ -76,11 +76,11 @@ async def test_a_gateway_that_does_not_take_it_is_an_error_of_the_port() -> None
     gateway = FakeGateway()
     async with AsyncExitStack() as stack:
         document = await stack.enter_async_context(serving(gateway, host="localhost"))
-        store = gateway_store(document, stack, seconds=0.1)
+        store = gateway_store(document, stack)
         gateway.limit = 3
         with pytest.raises(CheckpointTooLarge, match="the checkpoint has 4 bytes"):
             await store.save(b"four")
-        gateway.always["/v1/checkpoint"] = refusal(500)
+        gateway.always["/v1/checkpoint"] = refusal(500, Retry_After="3600")  # longer than anybody here waits
         for ask in (store.load(), store.save(b"x")):
             with pytest.raises(CheckpointUnavailable, match="status 500"):
                 await ask

@@ -12,6 +12,7 @@ from tests.fakes.gateway_server import TOKEN, FakeGateway, refusal, serving
 from agenttask.api.document import GatewayDocument
 from agenttask.api.gateway import MAX_RECORD_BYTES, LiveReport, ModelReport, RefusalReason
 from agenttask.api.report import StepReport, UsageReport
+from agenttask.runner.gateway import client as module
 from agenttask.runner.gateway.client import GatewayClient
 from agenttask.runner.gateway.errors import Fenced, GatewayRefused, GatewayUnavailable, RecordTooLarge
 
@@ -94,11 +95,14 @@ async def test_an_output_is_taken_and_both_together_have_a_bound(bench: Bench) -
     await client.keep_checkpoint(b"x" * (MAX_RECORD_BYTES - 6000), seconds=10)
 
 
-async def test_a_replica_that_does_not_lead_is_no_answer(bench: Bench) -> None:
+async def test_a_replica_that_does_not_lead_is_no_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_PAUSE_SECONDS", 3600.0)  # the one answer is waited for, and no second one
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_SECONDS", 3600.0)
     client = bench.attempt(1)
     bench.follows()
     with pytest.raises(GatewayUnavailable, match=r"status 503: another replica is the leader"):
-        await client.keep_checkpoint(b"x" * 500_000, seconds=0.5)
+        await client.keep_checkpoint(b"x" * 500_000, seconds=60)
 
 
 async def test_an_attempt_that_is_over_is_fenced_and_a_stranger_is_not(bench: Bench) -> None:
