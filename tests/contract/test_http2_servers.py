@@ -94,20 +94,11 @@ async def hypercorn(authority: Authority, folder: Path) -> AsyncIterator[str]:
     config.certfile, config.keyfile = authority.write_certificate(str(folder))
     config.errorlog = config.accesslog = None
     config.graceful_timeout = 1
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config.bind = [f"127.0.0.1:{port}"]
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    config.bind = [f"fd://{listening.detach()}"]
     stop = asyncio.Event()
     server = asyncio.create_task(serve(application, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                _reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                break
-    writer.close()
     yield f"https://localhost:{port}"
     stop.set()
     await server

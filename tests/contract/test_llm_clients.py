@@ -143,7 +143,8 @@ async def loaded(stack: AsyncExitStack, path: Path, task: str) -> LLMClient:
     local = LocalModel(path=str(path), task=task)
     engine = await OptimizedFactory({}).create("tiny", "cpu", EngineConfig(local=local))
     stack.push_async_callback(engine.aclose)
-    return FACTORIES["local"](model_document("local", local=local), client_context(engine=engine))
+    document = model_document("local", local=local, timeouts=Timeouts(total_seconds=120))
+    return FACTORIES["local"](document, client_context(engine=engine))
 
 
 async def local(stack: AsyncExitStack, request: pytest.FixtureRequest) -> Clients:
@@ -211,7 +212,7 @@ async def test_the_bound_holds_and_says_so(clients):
 
 async def test_leaving_a_stream_stops_it_soon_and_the_client_still_answers(clients):
     stream = clients.slow.stream(ask("one two three four five six", max_tokens=200))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await anext(stream)
         await stream.aclose()
         if clients.left is not None:
@@ -226,7 +227,7 @@ async def test_a_call_that_is_cancelled_ends_at_once(clients):
 
     begun = asyncio.Event()
     reading = asyncio.ensure_future(reads())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await begun.wait()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
