@@ -4,7 +4,6 @@ A store that fails costs what a later attempt could have saved, and never this o
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -178,5 +177,6 @@ class CheckpointWriter:
 async def _ended(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})  # awaited itself, its cancellation could not be told from that of whoever waits here
+        if not task.cancelled():
+            task.result()

@@ -41,19 +41,6 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_ends_within_the_pause_is_saved_once() -> None:
-    store = WatchedStore()
-    found = writer(store, 0.05)
-    for name in "abc":
-        found.add(skipped(name))
-        await asyncio.sleep(0)
-    await until(lambda: store.saved)
-    found.add(skipped("d"))
-    await until(lambda: len(store.saved) == 2)
-    await found.aclose()
-    assert [names(raw) for raw in store.saved] == [["a", "b", "c"], ["a", "b", "c", "d"]]
-
-
 async def test_the_end_saves_what_waits_and_nothing_twice() -> None:
     store = WatchedStore()
     found = writer(store, 600)
@@ -93,6 +80,22 @@ async def test_a_save_that_was_cancelled_ends_before_the_next_begins() -> None:
     store.gate.set()
     await found.aclose()
     assert names(store.saved[-1]) == ["a", "b"]
+
+
+async def test_who_is_cancelled_while_the_writer_ends_is_cancelled() -> None:
+    store = WatchedStore()
+    store.gate = asyncio.Event()
+    found = writer(store, 0)
+    found.add(skipped("a"))
+    await until(lambda: store.busy)
+    closing = asyncio.create_task(found.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=30)
+    assert closing.cancelled()
+    store.gate.set()
+    await found.aclose()
+    assert [names(raw) for raw in store.saved] == [["a"]]
 
 
 async def test_a_store_that_fails_is_told_once_and_tried_again() -> None:
@@ -150,6 +153,20 @@ def in_threads_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[
             run_virtual(test())
 
     return run
+
+
+@in_threads_time
+async def test_what_ends_within_the_pause_is_saved_once() -> None:
+    store = WatchedStore()
+    found = writer(store, 0.05)
+    for name in "abc":
+        found.add(skipped(name))
+        await asyncio.sleep(0)
+    await until(lambda: store.saved)
+    found.add(skipped("d"))
+    await until(lambda: len(store.saved) == 2)
+    await found.aclose()
+    assert [names(raw) for raw in store.saved] == [["a", "b", "c"], ["a", "b", "c", "d"]]
 
 
 @in_threads_time
