@@ -75,6 +75,14 @@ def say_and_sleep(path: str, seconds: float) -> str:
     return "slept"
 
 
+def say_and_wait(path: str, go: str) -> str:
+    """Write the process's number, then wait until there is a file `go`."""
+    Path(path).write_text(str(os.getpid()))
+    while not Path(go).exists():
+        time.sleep(0.005)
+    return "waited"
+
+
 def die_once(path: str) -> str:
     """Is killed the first time, and answers the second."""
     if not Path(path).exists():

@@ -60,11 +60,12 @@ async def test_a_function_runs_in_another_process_that_is_used_again(pool: Proce
 
 
 async def test_two_run_at_once_and_the_rest_waits(pool: ProcessPool, tmp_path: Path):
-    paths = [tmp_path / name for name in "abc"]
-    calls = [asyncio.create_task(pool.run(computing.say_and_sleep, str(path), 0.5)) for path in paths]
+    paths, go = [tmp_path / name for name in "abc"], tmp_path / "go"
+    calls = [asyncio.create_task(pool.run(computing.say_and_wait, str(path), str(go))) for path in paths]
     await until(lambda: all(map(written, paths[:2])))
     assert (pool.running, pool.queued, paths[2].exists()) == (2, 1, False)
-    assert await asyncio.gather(*calls) == ["slept"] * 3
+    go.touch()
+    assert await asyncio.gather(*calls) == ["waited"] * 3
     assert len({path.read_text() for path in paths}) == 2
     assert (pool.running, pool.queued) == (0, 0)
 
@@ -202,8 +203,8 @@ async def test_a_cancelled_caller_ends_its_function(pool: ProcessPool, tmp_path:
 
 
 async def test_a_cancelled_waiter_leaves_the_queue_and_its_turn_goes_on(tmp_path: Path):
-    pool = ProcessPool(1)
-    first = asyncio.create_task(pool.run(computing.say_and_sleep, str(tmp_path / "first"), 0.2))
+    pool, go = ProcessPool(1), tmp_path / "go"
+    first = asyncio.create_task(pool.run(computing.say_and_wait, str(tmp_path / "first"), str(go)))
     waiting = [asyncio.create_task(pool.run(computing.square, number)) for number in (2, 3, 4)]
     await until(lambda: pool.queued == 3)
     waiting[1].cancel()
@@ -211,22 +212,26 @@ async def test_a_cancelled_waiter_leaves_the_queue_and_its_turn_goes_on(tmp_path
     assert pool.queued == 2
     turn = pool._waiting[0]
     turn.add_done_callback(lambda _: waiting[0].cancel())  # cancelled in the moment in which the turn is given
+    go.touch()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting[0]
-    assert await first == "slept"
+    assert await first == "waited"
     assert await waiting[2] == 16
     await pool.drain(5)
 
 
 async def test_draining_waits_drops_and_kills(tmp_path: Path):
-    pool = ProcessPool(1)
-    running = asyncio.create_task(pool.run(computing.say_and_sleep, str(tmp_path / "pid"), 0.3))
+    pool, go = ProcessPool(1), tmp_path / "go"
+    running = asyncio.create_task(pool.run(computing.say_and_wait, str(tmp_path / "pid"), str(go)))
     waiting = asyncio.create_task(pool.run(computing.square, 2))
     await until(lambda: written(tmp_path / "pid"))
-    await pool.drain(60)
+    draining = asyncio.create_task(pool.drain(60))
     with pytest.raises(Interrupted, match="square did not run: the runner is stopping"):
         await waiting
-    assert await running == "slept"
+    assert not draining.done()
+    go.touch()
+    await draining
+    assert await running == "waited"
     assert not lives(int((tmp_path / "pid").read_text()))
     with pytest.raises(Interrupted, match="square did not run"):
         await pool.run(computing.square, 2)
@@ -319,9 +324,11 @@ async def test_only_python_code_that_computes_goes_to_processes(strategy: type[P
     kinds = [WorkKind.BLOCKING_IO, WorkKind.NATIVE_CPU, WorkKind.PYTHON_CPU]
     here = [await made.run(kind, computing.process) == os.getpid() for kind in kinds]
     assert here == [True, True, False]
-    calls = [asyncio.create_task(made.run(WorkKind.PYTHON_CPU, computing.say_and_sleep, str(tmp_path / name), 0.2)) for name in "ab"]
+    go = tmp_path / "go"
+    calls = [asyncio.create_task(made.run(WorkKind.PYTHON_CPU, computing.say_and_wait, str(tmp_path / name), str(go))) for name in "ab"]
     await until(lambda: written(tmp_path / "a"))
     assert made.state == ThreadingState(queued=1, threads=0, processes=1)
+    go.touch()
     await asyncio.gather(*calls)
     with pytest.raises(TypeError, match="<lambda> cannot run in another process"):
         await made.run(WorkKind.PYTHON_CPU, lambda: 1)
