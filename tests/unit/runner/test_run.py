@@ -299,9 +299,10 @@ async def test_a_run_with_no_time_left_reports_what_it_has(station: Callable[...
 
 
 async def test_cancelling_the_caller_cancels_the_steps(station: Callable[..., Station]) -> None:
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def wait(config: dict[str, Any], context: StepContext) -> StepOutput:
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
@@ -309,11 +310,11 @@ async def test_cancelling_the_caller_cancels_the_steps(station: Callable[..., St
         return StepOutput()
 
     whole = asyncio.create_task(run(document(custom("s", "wait")), station(plugins(kinds={"wait": FunctionKind(wait)}))))
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(begun.wait(), 60)
     whole.cancel()
     with pytest.raises(asyncio.CancelledError):
         await whole
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 async def test_an_error_of_ours_is_not_the_tasks(station: Callable[..., Station]) -> None:

@@ -362,6 +362,7 @@ async def test_one_short_connect_time_out_does_not_end_the_dial_of_others(sessio
             with pytest.raises(aiohttp.ConnectionTimeoutError):
                 async with session.get(server.url, timeout=times):
                     pass
+        await server.seen.until(lambda seen: seen.connections == 1)
         server.peers[0].greet()
         assert await patient == "ok"
         assert server.seen.connections == 1

@@ -224,7 +224,7 @@ async def test_policies_share_connections_and_trust_does_not_mix(
 
 
 async def test_an_origin_that_chose_http1_is_asked_again_when_that_is_long_ago(
-    sessions: Sessions, authority: Authority, ca_file: str
+    sessions: Sessions, authority: Authority, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = authority.server_context("http/1.1")
 
@@ -233,15 +233,16 @@ async def test_an_origin_that_chose_http1_is_asked_again_when_that_is_long_ago(
         server.accepted = lambda peer: peer.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nh1")
 
     async with serving(tls=context, prepare=prepare) as server:
-        shared = sessions(remember_seconds=0.2)
+        shared = sessions(remember_seconds=600)
         session = shared.of(ca_file=ca_file)
         assert await ask(session, server.url) == "h1"
         assert shared.use() == {server.url: OriginUse(protocol="http/1.1")}
         context.set_alpn_protocols(["h2"])
         server.greets = True
         server.accepted = lambda _peer: None
-        while shared.use():  # noqa: ASYNC110  # it is time that passes
-            await asyncio.sleep(0.05)
+        now = asyncio.get_running_loop().time() + 600
+        monkeypatch.setattr(shared._connector.http1, "_clock", lambda: now)  # type: ignore[union-attr]
+        assert shared.use() == {}
         assert await ask(session, server.url) == "ok"
         assert shared.use() == {server.url: OriginUse(protocol="h2", connections=1)}
 
