@@ -13,6 +13,7 @@ from agenttask.api.errors import ModelUnavailable
 from agenttask.cli import main
 from agenttask.plugin.llm import ChatRequest, Completion, Message
 from agenttask.plugin.step import StepOutput
+from agenttask.runner.slots import Claim, Slots
 from agenttask.runner.turns import SWITCH_SECONDS
 
 Write = Callable[..., Path]
@@ -31,7 +32,7 @@ def tasks(count: int, **step: Any) -> list[dict[str, Any]]:
 
 
 class Crowd:
-    """A step kind that notes who began and how many ran at once; with `together` it waits for so many."""
+    """A step kind that notes who began and how many ran at once; with `together` it waits for so many, and ends when `ready` says so."""
 
     schema = dict[str, Any]
 
@@ -39,6 +40,7 @@ class Crowd:
         self.began: list[str] = []
         self.running = self.most = 0
         self.together, self.met = together, asyncio.Event()
+        self.ready: Callable[[], bool] = lambda: True
 
     async def run(self, config: dict[str, Any], context: Any) -> StepOutput:
         self.began.append(context.task.name)
@@ -47,6 +49,8 @@ class Crowd:
         if self.running >= self.together:
             self.met.set()
         await self.met.wait()
+        while not self.ready():  # noqa: ASYNC110 - it looks at what has no event
+            await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
         self.running -= 1
         return StepOutput(text=context.task.name)
@@ -92,8 +96,8 @@ def test_the_loops_turn_comes_soon_in_a_local_run(agenttask: Any, file: Write, m
 def test_no_more_tasks_run_at_once_than_wished_and_they_begin_in_their_order(
     agenttask: Any, file: Write, crowd: Callable[..., Crowd]
 ) -> None:
-    few = crowd()
-    assert agenttask("run", file(*tasks(5)), "--max-tasks", 2).code == 0
+    few = crowd(together=2)
+    assert agenttask("run", file(*tasks(5, timeoutSeconds=60)), "--max-tasks", 2).code == 0
     assert few.most == 2
     one = crowd()
     assert agenttask("run", file(*tasks(3)), "--max-tasks", 1).code == 0
@@ -101,10 +105,20 @@ def test_no_more_tasks_run_at_once_than_wished_and_they_begin_in_their_order(
 
 
 def test_tasks_share_the_steps_that_run_at_once_and_the_highest_priority_goes_first(
-    agenttask: Any, file: Write, crowd: Callable[..., Crowd]
+    agenttask: Any, file: Write, crowd: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: set[str] = set()
+    take = Slots._take
+
+    async def noted(slots: Slots, claim: Claim) -> None:
+        if claim.task:  # it is one of those that all tasks share
+            asked.add(claim.task)
+        await take(slots, claim)
+
+    monkeypatch.setattr(Slots, "_take", noted)
     one = crowd()
-    assert agenttask("run", file(*tasks(6)), "--max-steps", 1).code == 0
+    one.ready = lambda: len(asked) == 6
+    assert agenttask("run", file(*tasks(6, timeoutSeconds=60)), "--max-steps", 1).code == 0
     assert (one.most, len(one.began)) == (1, 6)
     assert one.began[1:] == sorted(one.began[1:], reverse=True)  # who comes first finds nobody to yield to
 

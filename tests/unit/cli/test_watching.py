@@ -48,6 +48,22 @@ class ShowSecrets:
         return StepOutput(text=str(dict(context.secrets)))
 
 
+class Hang:
+    """A step that has begun, and does not end."""
+
+    schema = dict[str, Any]
+
+    def __init__(self, begun: asyncio.Event) -> None:
+        self.begun = begun
+
+    async def run(self, config: dict[str, Any], context: Any) -> Any:
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
+HANG = {"name": "b", "plugin": {"kind": "hang", "with": {}}}
+
+
 class Desk:
     """A person who edits a file: each edit is what the file has before the next change, the last one ends the watch."""
 
@@ -56,7 +72,7 @@ class Desk:
         self.edits = list(edits)
         self.said: list[str] = []
         self.outputs: list[list[str | None]] = []
-        self.stopping, self.waiting = asyncio.Event(), asyncio.Event()
+        self.stopping, self.waiting, self.begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._write(self.edits.pop(0))
 
     def _write(self, steps: Any) -> None:
@@ -64,7 +80,7 @@ class Desk:
         (self.folder / "t.yaml").write_text(text)
 
     def prepare(self, stack: ExitStack) -> Any:
-        found = plugins(kinds={"exec": ShowSecrets()})
+        found = plugins(kinds={"exec": ShowSecrets(), "hang": Hang(self.begun)})
         checked = check(read_files([self.folder / "t.yaml"]), packaged_schemas(), step_kinds=found.step_kinds.names)
         return prepared_runs(checked, RunOptions(workspace=self.folder / "ws"), found, {}, os.environ, stack)
 
@@ -72,12 +88,9 @@ class Desk:
         self.outputs.append([outcome.output for outcome in outcomes])
         self.calls = [outcome.usage.calls for outcome in outcomes]
 
-    async def changes(self, *, at_once: bool = False) -> AsyncIterator[int]:
+    async def changes(self, *, meanwhile: bool = False) -> AsyncIterator[int]:
         for edit in self.edits:
-            if at_once:
-                await asyncio.sleep(0.05)
-            else:
-                await self.waiting.wait()
+            await (self.begun if meanwhile else self.waiting).wait()
             self.waiting.clear()
             self._write(edit)
             yield 1
@@ -124,8 +137,8 @@ async def test_a_file_that_is_broken_is_told_and_waited_for(tmp_path: Path) -> N
 
 async def test_a_change_while_tasks_run_stops_them_and_keeps_what_they_had_finished(tmp_path: Path) -> None:
     first = echo("a", "one", model="m")
-    desk = Desk(tmp_path, [first, echo("b", "", seconds=3600)], [first, echo("b", "{{ steps.a.text }}")])
-    await desk.work(at_once=True)
+    desk = Desk(tmp_path, [first, HANG], [first, echo("b", "{{ steps.a.text }}")])
+    await desk.work(meanwhile=True)
     assert (desk.outputs, desk.calls) == ([["x: one"]], [0])
 
 
@@ -172,7 +185,9 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
 
     def write(content: str) -> None:
         step = {"name": "n", "write": {"path": "n.txt", "content": content}}
-        file.write_text(yaml.safe_dump(of_kind("AgentTask", "t", steps=[step], output=content)))
+        new = tmp_path / "new"
+        new.write_text(yaml.safe_dump(of_kind("AgentTask", "t", steps=[step], output=content)))
+        new.replace(file)  # one change: half a file is none
 
     write("first")
     process = await asyncio.create_subprocess_exec(
@@ -188,15 +203,17 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):
         assert await process.stdout.readline() == b"first\n"
         while b"waiting for a change" not in await process.stderr.readline():
             pass
         line = asyncio.ensure_future(process.stdout.readline())
         while not line.done():
             write("second")
-            await asyncio.wait({line}, timeout=1)
+            await asyncio.wait({line}, timeout=30)  # a change while tasks run would stop them
         assert line.result() == b"second\n"
+        while b"waiting for a change" not in await process.stderr.readline():
+            pass
         process.send_signal(signal.SIGINT)
         _, rest = await process.communicate()
     assert process.returncode == 0
@@ -216,12 +233,12 @@ async def test_an_input_that_changes_while_steps_run_counts_as_changed(tmp_path:
             (self.folder / "t.yaml").write_text(yaml.safe_dump_all([of_kind("AgentTask", "t", steps=steps, inputs=inputs), MODEL]))
 
         def prepare(self, stack: ExitStack) -> Any:
-            found = plugins()
+            found = plugins(kinds={"hang": Hang(self.begun)})
             checked = check(read_files([self.folder / "t.yaml"]), packaged_schemas(), step_kinds=found.step_kinds.names)
             options = RunOptions(workspace=self.folder / "ws", inputs={"docs": folder})
             return prepared_runs(checked, options, found, {}, os.environ, stack)
 
     first = echo("a", "one", model="m")
-    desk = WithInput(tmp_path, [first, echo("b", "", seconds=3600)], [first, echo("b", "{{ steps.a.text }}")])
-    await desk.work(at_once=True)
+    desk = WithInput(tmp_path, [first, HANG], [first, echo("b", "{{ steps.a.text }}")])
+    await desk.work(meanwhile=True)
     assert (desk.outputs, desk.calls) == ([["x: one"]], [1])  # `a` read what is there no more
