@@ -436,10 +436,10 @@ async def test_a_secret_that_the_server_repeats_is_covered(site, tmp_path):
 async def test_nobody_listening_is_worth_a_retry(site, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    site.hosts = [f"127.0.0.1:{port}"]
-    with pytest.raises(ServiceUnavailable, match="cannot be connected to: Connect"):
-        await site.fetch(tmp_path, f"http://127.0.0.1:{port}/")
+        port = free.getsockname()[1]  # ours, and nobody listens on it
+        site.hosts = [f"127.0.0.1:{port}"]
+        with pytest.raises(ServiceUnavailable, match="cannot be connected to: Connect"):
+            await site.fetch(tmp_path, f"http://127.0.0.1:{port}/")
 
 
 async def raw_server(answer):

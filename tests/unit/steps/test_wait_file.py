@@ -14,7 +14,7 @@ from agenttask_steps.rendered import RenderedExec, RenderedWaitFile
 SCHEMA = {"type": "object", "required": ["ok"]}
 
 
-async def run(folder, script, path="done.json", seconds=5, log=None, **content):
+async def run(folder, script, path="done.json", seconds=60, log=None, **content):
     config = RenderedExec(command=("sh", "-c", script), wait_file=RenderedWaitFile(path=path, timeout_seconds=seconds, **content))
     return await ExecStep().run(config, step_context(folder, log=log))
 
