@@ -29,7 +29,7 @@ class Lengths:
     def embed(self, texts):
         self.batches.append(list(texts))
         self.begun.set()
-        self.open.wait(5)
+        self.open.wait(60)
         if self._bad in texts:
             raise self._error or ModelRejected(f"not {self._bad}")
         return [Embedded(vector=(float(len(text)),), tokens=len(text)) for text in texts]
@@ -68,7 +68,7 @@ async def test_callers_that_come_while_a_batch_runs_share_the_next(engine_of):
     model.open.clear()
     engine = engine_of(model)
     first = asyncio.ensure_future(engine.embed(["first"]))
-    await asyncio.to_thread(model.begun.wait, 5)
+    await asyncio.to_thread(model.begun.wait, 60)
     others = [asyncio.ensure_future(engine.embed([f"text {number}"])) for number in range(40)]
     await asyncio.sleep(0)
     model.open.set()
@@ -102,7 +102,7 @@ async def test_batches_run_beside_one_another(engine_of):
         both = threading.Barrier(2)
 
         def embed(self, texts):
-            self.both.wait(5)
+            self.both.wait(60)
             return super().embed(texts)
 
     model = Together()
@@ -122,7 +122,7 @@ async def test_who_has_left_is_not_embedded(engine_of):
     model.open.clear()
     engine = engine_of(model)
     first = asyncio.ensure_future(engine.embed(["first"]))
-    await asyncio.to_thread(model.begun.wait, 5)
+    await asyncio.to_thread(model.begun.wait, 60)
     gone, stays = asyncio.ensure_future(engine.embed(["gone"])), asyncio.ensure_future(engine.embed(["stays"]))
     await asyncio.sleep(0)
     gone.cancel()
@@ -150,7 +150,7 @@ async def test_closing_fails_who_waits_and_refuses_who_comes(engine_of):
     model.open.clear()
     engine = engine_of(model)
     waiting = [asyncio.ensure_future(engine.embed([text])) for text in ("runs", "also")]
-    await asyncio.to_thread(model.begun.wait, 5)
+    await asyncio.to_thread(model.begun.wait, 60)
     queued = asyncio.ensure_future(engine.embed(["queued"]))
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(engine.aclose())

@@ -243,14 +243,14 @@ async def test_a_load_that_nobody_waits_for_lets_go_of_what_it_made(tmp_path, to
 
     def load(*_args):
         started.set()
-        go.wait(5)
+        go.wait(60)
         return loading.Loaded(model=None, batch=types.SimpleNamespace(close=closed.set), device="cpu", weights=0)
 
     monkeypatch.setattr(optimized, "load", load)
     call = asyncio.ensure_future(create(model_in(tmp_path)))
-    await asyncio.to_thread(started.wait, 5)
+    await asyncio.to_thread(started.wait, 60)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     go.set()
-    assert await asyncio.to_thread(closed.wait, 5)
+    assert await asyncio.to_thread(closed.wait, 60)

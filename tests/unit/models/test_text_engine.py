@@ -321,7 +321,7 @@ async def test_closing_stops_what_runs_and_refuses_what_comes(engine_of):
 async def test_an_answer_whose_thread_was_let_go_is_interrupted(engine_of):
     engine = engine_of(Scripted())
     busy = threading.Event()
-    engine._thread.submit(busy.wait, 5)
+    engine._thread.submit(busy.wait, 60)
     call = start(engine)
     await asyncio.sleep(0.01)
     closing = asyncio.ensure_future(engine.aclose())
