@@ -223,9 +223,19 @@ def _final(history: History) -> Iterator[str]:
             ended[one.uid] = status
 
 
+def counted(write: Write, users: Collection[str]) -> bool:
+    """Whether it is a write of ours that breaks the silence."""
+    return write.user in users and write.plural not in _UNCOUNTED and write.verb not in _READS
+
+
+def belated(write: Write) -> bool:
+    """Whether it may have been begun before all was still: it came too late to change anything, or tells how long a queue is."""
+    return write.code in (404, 409) or write.plural == "agentqueues"
+
+
 def _quiet(history: History) -> Iterator[str]:
     for write in history.late:
-        if write.user in history.users and write.plural not in _UNCOUNTED and write.verb not in _READS:
+        if counted(write, history.users):
             yield f"I6: {write.verb} {write.plural}/{write.name} after all was still"
 
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import re
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,14 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.faults.api import Api, Refused
-from tests.faults.eventually import eventually
+from tests.faults.eventually import PATIENCE, eventually
 from tests.faults.launching import ForkServer, die_with_us
 from tests.faults.paths import path
+from tests.faults.ports import held_port
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = ROOT / "tests" / "cluster" / "bin"
@@ -31,7 +32,6 @@ PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "helm")
 NODE: Final = "node-1"
 OPERATORS: Final = "operators"
 """The namespace of all controllers' service accounts."""
-START_SECONDS: Final = 90.0
 _RELEASE: Final = "stand-in-release"
 _INSTALLED: Final = "stand-in-operators"
 _WATCHED: Final = "stand-in-watched-"
@@ -63,7 +63,7 @@ class ControlPlane:
         self.folder = folder
         self.audit = folder / "audit.log"
         self.token = secrets.token_hex(16)
-        etcd, peer, self._port, self._manager_port = _free_ports(4)
+        (etcd, peer, self._port, self._manager_port), self._holders = zip(*(held_port() for _ in range(4)), strict=True)
         self._etcd, self._peer = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
         self.server = f"https://127.0.0.1:{self._port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -87,6 +87,8 @@ class ControlPlane:
             "--unsafe-no-fsync",
             "--log-level=error",
         )
+        async with aiohttp.ClientSession() as session:  # an API server gives an etcd that is not there up after 20 s
+            await eventually(lambda: self._etcd_serves(session), what="etcd")
         self.start_api_server()
         async with self.api() as api:
             await self.until_ready(api)
@@ -137,7 +139,7 @@ class ControlPlane:
 
     async def until_ready(self, api: Api) -> None:
         """Wait for the API server."""
-        ends = time.monotonic() + START_SECONDS
+        ends = time.monotonic() + PATIENCE
         while True:
             try:
                 await api.find("/apis")
@@ -155,6 +157,15 @@ class ControlPlane:
         self.controllers.stop()
         for name in reversed(list(self._running)):
             self.kill(name)
+        for one in self._holders:
+            one.close()
+
+    async def _etcd_serves(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"{self._etcd}/health") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError):
+            return False
 
     def _run(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -176,7 +187,7 @@ class ControlPlane:
         for file in sorted((ROOT / "crds").glob("*.yaml")):
             crd = yaml.safe_load(file.read_text())
             await api.create(path("customresourcedefinitions"), crd)
-            ends = time.monotonic() + START_SECONDS
+            ends = time.monotonic() + PATIENCE
             while not _established(await api.get(path("customresourcedefinitions", name=crd["metadata"]["name"]))):
                 assert time.monotonic() < ends, f"{file.name} is not served"
                 await asyncio.sleep(0.05)
@@ -236,13 +247,3 @@ def _template(watched: int) -> str:
 
 def _established(crd: dict[str, Any]) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in crd.get("status", {}).get("conditions") or [])
-
-
-def _free_ports(count: int) -> list[int]:
-    opened = [socket.socket() for _ in range(count)]
-    for one in opened:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in opened]
-    for one in opened:
-        one.close()
-    return ports

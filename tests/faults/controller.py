@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.faults.control_plane import kubeconfig
-from tests.faults.eventually import eventually
+from tests.faults.eventually import PATIENCE, eventually
 from tests.faults.launching import Launch, Process, by_exec
 
 READY: Final = "ready: "
@@ -78,7 +78,7 @@ class ControllerProcess:
         """Run, from now on."""
         self._wanted.set()
 
-    async def ready(self, seconds: float = 60.0) -> None:
+    async def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until it decides: the current life has all its lists."""
 
         async def there() -> bool:
@@ -108,6 +108,12 @@ class ControllerProcess:
             self.kills += 1
             process.send_signal(how)
             await process.wait()
+
+    def replace_token(self, token: str) -> None:
+        """Put a new token into its file, at once as the kubelet does: an empty file would be read as no token."""
+        fresh = self.token_file.with_suffix(".fresh")
+        fresh.write_text(token)
+        fresh.rename(self.token_file)
 
     def pause(self) -> None:
         """SIGSTOP: it believes that no time passes."""

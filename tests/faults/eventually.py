@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+PATIENCE: Final = 180.0
+"""Seconds: what takes one on a quiet machine may take this long on a slow or busy one. Only a test that fails waits so long."""
 
 
-async def eventually(wanted: Callable[[], Awaitable[object]], seconds: float = 30.0, what: str = "it") -> None:
+async def eventually(wanted: Callable[[], Awaitable[object]], seconds: float = PATIENCE, what: str = "it") -> None:
     """Ask until the answer is true."""
     try:
         async with asyncio.timeout(seconds):

@@ -18,6 +18,7 @@ import aiohttp
 from msgspec import Struct
 
 from tests.faults.api import Api, Object, Refused
+from tests.faults.eventually import PATIENCE
 from tests.faults.paths import path
 
 WATCHED: Final = ("agenttasks", "pods")
@@ -106,7 +107,7 @@ class Recorder:
             and one.object["metadata"].get("labels", {}).get("agenttask.dev/task-name") == task
         ]
 
-    async def until(self, wanted: Callable[[], object], seconds: float = 30.0, *, what: Callable[[], object] = lambda: "") -> None:
+    async def until(self, wanted: Callable[[], object], seconds: float = PATIENCE, *, what: Callable[[], object] = lambda: "") -> None:
         """Wait for something that is read from here."""
         ends = asyncio.get_running_loop().time() + seconds
         while not wanted():
@@ -119,7 +120,7 @@ class Recorder:
                 continue
             raise AssertionError(f"not within {seconds} s; {what()}; {self.summary()}")
 
-    async def until_phase(self, name: str, *phases: str, seconds: float = 30.0) -> Object:
+    async def until_phase(self, name: str, *phases: str, seconds: float = PATIENCE) -> Object:
         """A task's status, once its phase is one of these."""
         await self.until(lambda: self.status(name).get("phase") in phases, seconds, what=lambda: f"{name}: {phases}")
         return self.status(name)

@@ -15,9 +15,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-START_SECONDS: Final = 60.0
+from tests.faults.eventually import PATIENCE
 
 
 class Process(Protocol):
@@ -112,7 +112,7 @@ class ForkServer:
 
     def until_ready(self) -> None:
         """Wait until it has imported everything."""
-        ends = time.monotonic() + START_SECONDS
+        ends = time.monotonic() + PATIENCE
         while not self._socket.exists():
             assert self._process.poll() is None and time.monotonic() < ends, f"no fork server: {self._log.read_text()[-3000:]}"  # noqa: PT018
             time.sleep(0.02)

@@ -48,7 +48,7 @@ def _runs_until_seen(here: Arena) -> Script:
 
     async def script(pod: FakePod) -> None:
         await pod.start()
-        await here.recorder.until_phase(pod.task, "Running", seconds=90)
+        await here.recorder.until_phase(pod.task, "Running")
         await pod.end(said(pod.attempt))
 
     return script
@@ -95,12 +95,12 @@ def _waits(reason: str, message: str) -> Play:
 
 
 async def _model_arrives(here: Arena, name: str) -> None:
-    await here.recorder.until(lambda: here.recorder.status(name).get("reason") == "UnknownModel", 90)
+    await here.recorder.until(lambda: here.recorder.status(name).get("reason") == "UnknownModel")
     await here.create_model(f"model-of-{name}")
 
 
 async def _is_deleted_while_it_runs(here: Arena, name: str) -> None:
-    await here.recorder.until_phase(name, "Running", seconds=90)
+    await here.recorder.until_phase(name, "Running")
     await here.delete(name)
 
 

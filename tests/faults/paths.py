@@ -13,6 +13,7 @@ _PREFIXES: Final = {
     "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
     "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
+    "subjectaccessreviews": "/apis/authorization.k8s.io/v1",
 }
 
 

@@ -12,7 +12,9 @@ from typing import Final, Self
 import aiohttp
 from aiohttp import web
 
+from tests.faults.eventually import PATIENCE
 from tests.faults.plan import Plan
+from tests.faults.ports import held_port
 from tests.faults.request import Request, parse
 
 _PASSED: Final = ("Authorization", "Accept", "Content-Type", "User-Agent")
@@ -122,7 +124,6 @@ class FaultProxy:
 
     def __init__(self, server: str, plan: Plan) -> None:
         self.server, self.plan = server, plan
-        self.port = 0
         self.seen: list[Request] = []
         """Every request, in the order of arrival."""
         self._changed = asyncio.Condition()
@@ -133,12 +134,14 @@ class FaultProxy:
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
+        self.port, self._holder = held_port()
         await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
         await self.session.close()
+        self._holder.close()
 
     @property
     def url(self) -> str:
@@ -146,11 +149,9 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def open(self) -> None:
-        """Listen; the port stays the same."""
+        """Listen; the port stays the same, and ours in between."""
         self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await self._site.start()
-        if not self.port:
-            self.port = int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
         """Refuse connections, and break those that are open: an outage."""
@@ -159,7 +160,7 @@ class FaultProxy:
             if connection.transport is not None:
                 connection.transport.abort()
 
-    async def until(self, wanted: Callable[[list[Request]], bool], seconds: float = 30.0) -> None:
+    async def until(self, wanted: Callable[[list[Request]], bool], seconds: float = PATIENCE) -> None:
         """Wait until the requests so far are as wanted."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: wanted(self.seen))

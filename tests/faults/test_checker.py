@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from tests.faults.checker import End, History, check
+from tests.faults.checker import End, History, belated, check, counted
 from tests.faults.history import Version, Write, begun_after, read_writes
 
 DONE = {"phase": "Succeeded", "reason": "Succeeded", "observedGeneration": 1}
@@ -106,6 +107,10 @@ def test_only_a_final_task_whose_time_is_over_may_be_deleted_and_by_its_uid() ->
 
 def test_late_writes_secrets_and_tracebacks_are_found() -> None:
     assert broken(WELL, late=[STATUS]) == {"I6"}
+    assert counted(STATUS, {USER})
+    assert not belated(STATUS)
+    assert belated(structs.replace(STATUS, code=409))
+    assert not counted(write("get", "pods"), {USER})
     assert broken(WELL, secrets=["Succeeded"]) == {"I8"}
     assert broken(WELL, log="token s3cret", secrets=["s3cret"]) == {"I8"}
     assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}

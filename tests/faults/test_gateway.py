@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-import socket
 import ssl
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,20 @@ from tests.faults.arena import Arena, Open
 from tests.faults.checker import End
 from tests.faults.lives import SUCCEEDED
 from tests.faults.paths import path
+from tests.faults.ports import held_port
 
 PATHS = (("GET", CHECKPOINT_PATH), ("PUT", CHECKPOINT_PATH), ("PUT", OUTPUT_PATH), ("POST", REPORT_PATH))
 TWICE = End(phase="Succeeded", reason="Succeeded", output="done", pods=2)
 
 
-def flags(folder: Path) -> list[str]:
-    """The settings of a controller with a gateway of its own."""
-    folder.mkdir()
+@asynccontextmanager
+async def flags(folder: Path) -> AsyncIterator[list[str]]:
+    """The settings of a controller with a gateway of its own, on a port that stays its own."""
+    await asyncio.to_thread(folder.mkdir)
     SecretFolder(folder, host="localhost")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    return ["gateway.enabled=true", f"gateway.port={port}", f"gateway.url=https://localhost:{port}", f"gateway.certificateDir={folder}"]
+    port, holder = held_port()
+    with holder:
+        yield [f"gateway.port={port}", f"gateway.url=https://localhost:{port}", f"gateway.certificateDir={folder}", "gateway.enabled=true"]
 
 
 class Runner:
@@ -74,7 +76,7 @@ async def test_forged_expired_and_oversized_requests_change_nothing(run: Open, t
         await pod.end(said(pod.attempt))
 
     secret = tmp_path / "secret"
-    async with run(*flags(secret)) as (here, _, _):
+    async with flags(secret) as settings, run(*settings) as (here, _, _):
         for name in ("mine", "theirs"):
             await here.create(name, script)
             await here.recorder.until_phase(name, "Running")
@@ -111,7 +113,7 @@ async def test_tokens_are_good_for_one_attempt_of_one_task_while_it_runs(run: Op
         await seen.wait()
         await pod.end(said(pod.attempt))
 
-    async with run(*flags(tmp_path / "secret")) as (here, _, _):
+    async with flags(tmp_path / "secret") as settings, run(*settings) as (here, _, _):
         for name in ("again", "twin"):
             await here.create(name, script, retry={"backoff": {"initialSeconds": 1}})
             await here.recorder.until_phase(name, "Running")

@@ -1,6 +1,5 @@
 """A namespace whose quota takes no further AgentTaskRecord: real runs in fake pods, before a real API server that counts."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.fakes.kubelet import FakePod
 from tests.fakes.runner_plugins import FunctionKind, plugins
 from tests.faults.arena import Arena, Open, Script
 from tests.faults.checker import End
+from tests.faults.eventually import eventually
 from tests.faults.paths import path
 from tests.faults.test_gateway import flags, stored
 
@@ -63,21 +63,22 @@ def running(folder: Path, text: str, *, quota_seconds: float) -> Script:
     return script
 
 
-async def limited(here: Arena, records: int) -> None:
-    """So many records and no more, from the moment that the API server counts them."""
-    quota = {"metadata": {"name": "records"}, "spec": {"hard": {COUNTED: str(records)}}}
+async def limited(here: Arena) -> None:
+    """No record, from the moment that the API server counts them."""
+    quota = {"metadata": {"name": "records"}, "spec": {"hard": {COUNTED: "0"}}}
     await here.api.create(path("resourcequotas", here.namespace), quota)
-    async with asyncio.timeout(30):
-        while "hard" not in (await here.api.get(path("resourcequotas", here.namespace, "records"))).get("status", {}):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    record = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTaskRecord", "metadata": {"name": "probe"}}
+    body = record | {"task": "probe", "taskUID": "probe", "attempt": 1}
+    where = path("agenttaskrecords", here.namespace)
+    await eventually(lambda: here.refuses(where, body, SAID), what="the quota")
 
 
 async def test_an_output_waits_for_a_quota_of_records_then_fails_once(run: Open, tmp_path: Path) -> None:
     """The pod waits, and status says for what; a quota that is raised is found, one that is not ends the task. Small ones go by."""
     retry = {"backoff": {"initialSeconds": 1, "maxSeconds": 1}}
-    async with run(*flags(tmp_path / "secret")) as (here, _, _):
-        await limited(here, 0)
-        tasks = {"fits": (SHORT, 60.0), "needs": (LONG, 12.0), "waits": (LONG, 120.0)}
+    async with flags(tmp_path / "secret") as settings, run(*settings) as (here, _, _):
+        await limited(here)
+        tasks = {"fits": (SHORT, 60.0), "needs": (LONG, 12.0), "waits": (LONG, 600.0)}
         for name, (text, seconds) in tasks.items():
             script = running(tmp_path / "runs", text, quota_seconds=seconds)
             await here.create(name, script, retry=retry, output="{{ steps.say.text }}")

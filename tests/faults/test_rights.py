@@ -9,7 +9,6 @@ from msgspec import structs
 
 from agenttask.api.constants import LABEL_MANAGED_BY, MANAGED_BY
 from agenttask.api.gateway import CHECKPOINT_PATH
-from tests.fakes.gateway_desk import SecretFolder
 from tests.fakes.kubelet import FakePod, said
 from tests.faults.arena import Arena, Open
 from tests.faults.checker import End
@@ -22,7 +21,8 @@ from tests.faults.request import Request
 from tests.faults.request_faults import answered
 from tests.faults.soak import SOAK
 from tests.faults.stream_faults import ended
-from tests.unit.controller.gateway.test_whole import Runner, free_port
+from tests.faults.test_gateway import flags
+from tests.unit.controller.gateway.test_whole import Runner
 
 CLASSES = "deviceClasses=[{name: cpu, kind: cpu}, {name: claimed, kind: cpu, resourceClaimTemplate: one}]"
 TASK = {
@@ -40,10 +40,11 @@ async def test_rights_in_one_of_two_namespaces_are_revoked_and_restored(run: Ope
         binding = next(one for one in here.roles if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == there)
         where = path("rolebindings", there)
         await here.api.delete(f"{where}/{binding['metadata']['name']}")
+        await eventually(lambda: here.denied(there), what="the end of the right")
         plan.add(lambda one: one.watch and one.namespace == there, ended(), times=10)
         await here.api.create(path("agenttasks", there), TASK)
         await live(here, "succeed", "fail")
-        await here.recorder.until_phase("succeed", "Succeeded", seconds=10)
+        await here.recorder.until_phase("succeed", "Succeeded")
         await asyncio.sleep(2.0)
         assert "status" not in await here.api.get(path("agenttasks", there, "poor"))
         await here.api.create(where, binding)
@@ -51,7 +52,7 @@ async def test_rights_in_one_of_two_namespaces_are_revoked_and_restored(run: Ope
         async def served() -> object:
             return (await here.api.get(path("pods", there)))["items"]
 
-        await eventually(served, 90, "the pod of the task that had no rights")
+        await eventually(served, what="the pod of the task that had no rights")
         await here.judge(ends("succeed", "fail"))
         assert here.controller.restarts == 0
 
@@ -73,7 +74,7 @@ async def test_the_token_is_rotated(run: Open) -> None:
         plan.add(lambda _: True, refuse_the_old, times=None)
         living = asyncio.create_task(live(here))
         await asyncio.sleep(1.0)
-        here.controller.token_file.write_text(fresh)
+        here.controller.replace_token(fresh)
         await living
         await here.judge(ends())
         assert here.controller.restarts == 0, here.controller.log[-3000:]
@@ -111,9 +112,6 @@ def used(one: Request) -> tuple[str, str]:
 
 async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open, tmp_path: Path) -> None:
     """One life with all that the controller does: conflicts, a pod out of its sight, queues, records, claims, deletions, election."""
-    SecretFolder(tmp_path, host="localhost")
-    port = free_port()
-    gateway = (f"port={port}", f"url=https://localhost:{port}", f"certificateDir={tmp_path}", "enabled=true")
     hands_on = asyncio.Event()
 
     async def script(pod: FakePod) -> None:
@@ -137,13 +135,13 @@ async def test_every_right_of_the_chart_is_used_and_no_other_is_needed(run: Open
         await pod.start()
         await pod.end(said(pod.attempt))
 
-    async with run(*(f"gateway.{one}" for one in gateway), CLASSES, lease=5) as (here, proxy, plan):
+    async with flags(tmp_path / "secret") as settings, run(*settings, CLASSES, lease=30) as (here, proxy, plan):
         queue = {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentQueue", "metadata": {"name": "one"}, "spec": {"concurrency": 1}}
         await here.api.create(path("agentqueues", here.namespace), queue)
         plan.add(on("PATCH", "agenttasks", subresource="status"), answered(409, "Conflict"))
         await here.create("claims", claims, device={"classes": ["claimed"]})
         await here.create("kept", script, retry={"backoff": {"initialSeconds": 1}}, queue="one")
-        await hands_on.wait()
+        await here.recorder.until(hands_on.is_set, what=lambda: "a checkpoint in the record")
         await here.create("called-off", waits)
         await here.recorder.until_phase("called-off", "Running")
         await here.api.patch(path("agenttasks", here.namespace, "called-off"), {"spec": {"cancel": True}})
@@ -172,11 +170,12 @@ if SOAK:
             binding = next(one for one in here.roles if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == there)
             where = path("rolebindings", there)
             await here.api.delete(f"{where}/{binding['metadata']['name']}")
+            await eventually(lambda: here.denied(there), what="the end of the right")
             await here.api.create(path("agenttasks", there), TASK)
             starting = asyncio.create_task(here.run(here.controller))
             await live(here, "succeed", "waits")
             await starting
-            await here.recorder.until_phase("succeed", "Succeeded", seconds=10)
+            await here.recorder.until_phase("succeed", "Succeeded")
             assert f"namespace {there} is not served yet" in here.controller.log
             assert "status" not in await here.api.get(path("agenttasks", there, "poor"))
             assert not [one for one in proxy.seen if one.mutating and one.namespace == there]
@@ -185,6 +184,6 @@ if SOAK:
             async def served() -> object:
                 return (await here.api.get(path("pods", there)))["items"]
 
-            await eventually(served, 90, "the pod of the task that had no rights")
+            await eventually(served, what="the pod of the task that had no rights")
             await here.judge(ends("succeed", "waits"))
             assert here.controller.restarts == 0
