@@ -34,6 +34,17 @@ async def lost_answer(exchange: Exchange) -> web.StreamResponse:
     return exchange.drop()
 
 
+def held_answer(release: asyncio.Event) -> Fault:
+    """The server has done it at once, and the answer comes with the release."""
+
+    async def fault(exchange: Exchange) -> web.StreamResponse:
+        answer = await exchange.fetch()
+        await release.wait()
+        return await exchange.answer(answer)
+
+    return fault
+
+
 def late_answer(seconds: float) -> Fault:
     """The server has done it at once, and the answer takes longer than anybody waits."""
 
@@ -55,11 +66,11 @@ def late_request(seconds: float) -> Fault:
     return fault
 
 
-def hanging(seconds: float) -> Fault:
-    """Nothing happens for a while, and then it is as if nothing had been."""
+def hanging(release: asyncio.Event) -> Fault:
+    """Nothing happens until the release, and then it is as if nothing had been."""
 
     async def fault(exchange: Exchange) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
+        await release.wait()
         return exchange.drop()
 
     return fault

@@ -1,17 +1,18 @@
 """F3, F4, F5: what the API server may answer, and may fail to."""
 
 import asyncio
+from collections import Counter
 from itertools import pairwise
 
 from aiohttp import web
 
 from tests.faults.arena import Open
 from tests.faults.checker import End
-from tests.faults.lives import LIVES, SUCCEEDED, ends, live
+from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.paths import path
-from tests.faults.plan import FirstOfEach, on
+from tests.faults.plan import FirstOfEach, keyed, on
 from tests.faults.proxy import Exchange
-from tests.faults.request_faults import answered, hanging, late_answer, lost_answer, refused, slow_body
+from tests.faults.request_faults import answered, hanging, held_answer, lost_answer, refused, slow_body
 
 PATCHES = on("PATCH", "agenttasks", subresource="status")
 
@@ -58,23 +59,28 @@ async def test_an_outage_is_waited_out_without_a_storm(run: Open) -> None:
         await asyncio.sleep(1.0)
         plan.add(lambda _: True, answered(503, "ServiceUnavailable"), times=None)
         await proxy.open()
-        before = len(proxy.seen)
+        before, began = len(proxy.seen), asyncio.get_running_loop().time()
         await asyncio.sleep(3.0)
-        assert len(proxy.seen) - before < 60, "requests in 3 s of an outage"
+        assert len(proxy.seen) - before < 20 * (asyncio.get_running_loop().time() - began), "requests in an outage, 20 a second"
         plan.clear()
-        await here.judge(ends("succeed", "fail"), seconds=30)
+        await here.judge(ends("succeed", "fail"))
         assert here.controller.restarts == 0
 
 
 async def test_a_request_that_hangs_holds_up_its_own_task_only(run: Open) -> None:
     async with run() as (here, proxy, plan):
-        plan.add(lambda one: one.key == "POST pods/stuck-1", hanging(4.0))
-        plan.add(lambda one: one.key == "POST pods/heard-late-1", late_answer(4.0))
+        release = asyncio.Event()
+        held = {"POST pods/stuck-1": hanging(release), "POST pods/heard-late-1": held_answer(release)}
+        for key, fault in held.items():
+            plan.add(keyed(key), fault)
         await here.create("stuck")
         await here.create("heard-late")
-        await proxy.until(lambda seen: {"POST pods/stuck-1", "POST pods/heard-late-1"} <= {one.key for one in seen})
+        await proxy.until(lambda seen: held.keys() <= {one.key for one in seen})
         await live(here, "succeed")
-        await here.recorder.until_phase("succeed", "Succeeded", seconds=3)
+        await here.recorder.until_phase("succeed", "Succeeded")
+        tries = Counter(one.key for one in proxy.seen)
+        assert {key: tries[key] for key in held} == dict.fromkeys(held, 1), "nobody has given them up yet"
+        release.set()
         await here.judge(ends("succeed") | {"stuck": SUCCEEDED, "heard-late": SUCCEEDED})
 
 
@@ -91,8 +97,8 @@ async def test_conflicts_are_looked_at_anew(run: Open) -> None:
         plan.add(FirstOfEach(2, PATCHES), answered(409, "Conflict"), times=None)
         await live(here)
         await here.judge(ends())
-        patches = [one for one in proxy.seen if PATCHES(one)]
-        assert len(patches) <= 6 * len(LIVES), "no hot loop"
+        patches = Counter(one.key for one in proxy.seen if PATCHES(one))
+        assert max(patches.values()) <= 6, f"no hot loop: {patches}"
 
 
 async def test_what_is_refused_for_good_ends_and_what_passes_is_tried_again(run: Open) -> None:
@@ -110,4 +116,5 @@ async def test_what_is_refused_for_good_ends_and_what_passes_is_tried_again(run:
             await here.create(name)
         rejected = End(phase="Failed", reason="PodRejected", pods=0)
         await here.judge({"odd": rejected, "shy": SUCCEEDED, "vanishes": End(gone=True), "fine": SUCCEEDED})
-        assert sum(PATCHES(one) for one in proxy.seen) <= 8
+        patches = Counter(one.key for one in proxy.seen if PATCHES(one))
+        assert max(patches.values()) <= 4, f"three refusals: {patches}"
