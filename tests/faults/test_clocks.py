@@ -3,17 +3,21 @@
 import asyncio
 import datetime as dt
 import time
+from itertools import pairwise
 
 import pytest
 
 from tests.fakes.kubelet import FakePod, said
 from tests.faults.arena import Arena, Open, Script
 from tests.faults.checker import End
+from tests.faults.control_plane import OPERATORS
 from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.soak import SOAK
 
 TEN_MINUTES = 600.0
-LEASE = 5
+LONG = 300
+"""Seconds: longer than a test takes on a busy machine, and over long since by a clock that is ten minutes ahead."""
+LEASE = 10
 SOON = {"backoff": {"initialSeconds": 1}}
 TWICE = End(phase="Succeeded", reason="Succeeded", output="done", pods=2)
 LATE = End(phase="Failed", reason="DeadlineExceeded")
@@ -74,23 +78,25 @@ async def test_two_replicas_whose_clocks_are_twenty_minutes_apart(run: Open, fir
 
         await here.create("runs", when_told)
         await live(here, "succeed", "fail")
+        await here.recorder.until(lambda: here.recorder.pods("runs"))
         await asyncio.sleep(LEASE + 1)
-        assert here.recorder.pods("runs")
         assert [one.key for one in seen_of_second.seen if one.mutating] == [], "a lease is not taken from who renews it"
         assert abs(await renewed(here) - time.time() - first) < 60, "its clock is as wrong as it should be"
+        lease_name = (await here.lease() or {})["metadata"]["name"]
         await here.create("follows", when_told)
         await here.recorder.until(lambda: here.recorder.pods("follows"))
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        killed = dt.datetime.now(dt.UTC)
         await here.controller.stop()
         await second.ready()
-        took = loop.time() - began
+        took = (dt.datetime.now(dt.UTC) - killed).total_seconds()
         finish.set()
         await live(here, "succeed", "fail", suffix="-2")
         ended = ends("succeed", "fail") | ends("succeed", "fail", suffix="-2")
         await here.judge(ended | {"runs": SUCCEEDED, "follows": SUCCEEDED})
         assert abs(await renewed(here) - time.time() + first) < 60
-        assert LEASE - 2.0 < took < LEASE + 12.0
+        assert took < LEASE + 60
+        renewals = sorted(one.at for one in here.writes(OPERATORS) if (one.plural, one.name, one.code) == ("leases", lease_name, 200))
+        assert max((later - earlier).total_seconds() for earlier, later in pairwise(renewals) if later > killed) >= LEASE
         assert second.exits == []
 
 
@@ -100,7 +106,8 @@ async def test_the_leaders_own_clock_is_ten_minutes_off(run: Open, ahead: float)
     async with run(clock=ahead) as (here, _, _):
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await here.create("fine", _ends_when_seen, activeDeadlineSeconds=60, pendingDeadlineSeconds=60, ttlSecondsAfterFinished=120)
+        longer = {"activeDeadlineSeconds": LONG, "pendingDeadlineSeconds": LONG, "ttlSecondsAfterFinished": LONG}
+        await here.create("fine", _ends_when_seen, **longer)
         await here.create("late", _never_ends, activeDeadlineSeconds=2)
         await here.create("never", steps=[{"name": "ask", "chat": {"model": "nowhere", "prompt": "hi"}}], pendingDeadlineSeconds=2)
         await here.create("brief", _ends_when_seen, ttlSecondsAfterFinished=1)
@@ -111,7 +118,7 @@ async def test_the_leaders_own_clock_is_ten_minutes_off(run: Open, ahead: float)
             "brief": End(phase="Succeeded", reason="Succeeded", gone=True),
         }
         await here.judge(expected)
-        assert loop.time() - began < 60
+        assert loop.time() - began < LONG
         in_order(here, "fine", "late")
         assert "API server's, whose time is taken for deadlines" in here.controller.log
 

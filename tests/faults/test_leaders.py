@@ -16,9 +16,8 @@ from tests.faults.lives import ends, live
 from tests.faults.soak import SOAK
 
 logger: Final = logging.getLogger(__name__)
-LEASE: Final = 5
-PATIENCE: Final = 10.0
-"""For a machine that does other things too."""
+LEASE: Final = 10
+"""Seconds: its holder keeps it though it gets no processor for most of them."""
 
 
 async def test_two_controllers_do_everything_once(run: Open) -> None:
@@ -50,19 +49,19 @@ async def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(r
         assert "lost lease" in sleeper.log
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-async def test_a_replica_goes_on_when_the_leader_ends(run: Open, how: signal.Signals) -> None:
-    """It is told so by SIGTERM, and finds out by the lease after SIGKILL."""
-    async with run(lease=LEASE) as (here, proxy, _):
-        second, _, _ = await here.add_replica(LEASE)
+@pytest.mark.parametrize(("how", "lease"), [(signal.SIGTERM, 60), (signal.SIGKILL, LEASE)], ids=["SIGTERM", "SIGKILL"])
+async def test_a_replica_goes_on_when_the_leader_ends(run: Open, how: signal.Signals, lease: int) -> None:
+    """It is told so by SIGTERM, long before the lease is over, and finds out by the lease after SIGKILL."""
+    async with run(lease=lease) as (here, proxy, _):
+        second, _, _ = await here.add_replica(lease)
         living = asyncio.create_task(live(here))
         await proxy.until(lambda seen: sum(one.mutating for one in seen) >= 3)
         began = time.monotonic()
         await here.controller.stop(how=how)
         await second.ready()
         took = time.monotonic() - began
-        logger.info("%s: another replica leads after %.1f s (lease %d s)", how.name, took, LEASE)
-        assert took < (2.0 if how == signal.SIGTERM else LEASE + 2.0) + PATIENCE
+        logger.info("%s: another replica leads after %.1f s (lease %d s)", how.name, took, lease)
+        assert took < (lease if how == signal.SIGTERM else lease + 60)
         await living
         await here.judge(ends())
         assert second.exits == []
