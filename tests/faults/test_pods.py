@@ -6,11 +6,19 @@ from collections.abc import Awaitable, Callable
 from tests.fakes.kubelet import FakePod, said
 from tests.faults.arena import Open, Script
 from tests.faults.checker import End
+from tests.faults.eventually import eventually
 from tests.faults.lives import SUCCEEDED
 from tests.faults.paths import path
+from tests.faults.plan import on
+from tests.faults.request_faults import refused
 
 TWICE = End(phase="Succeeded", reason="Succeeded", output="done", pods=2)
 SOON = {"backoff": {"initialSeconds": 1}}
+_SIZE = {"cpu": "1", "memory": "1Gi"}
+PROBE = {
+    "metadata": {"name": "probe"},
+    "spec": {"containers": [{"name": "one", "image": "one:1", "resources": {"requests": _SIZE, "limits": _SIZE}}]},
+}
 
 
 async def _goes_well(pod: FakePod) -> None:
@@ -85,11 +93,12 @@ async def test_what_a_pod_waits_for_is_told_and_waited_for(run: Open) -> None:
 async def test_what_admission_denies(run: Open) -> None:
     """F13: a quota of nothing is waited for and told, a LimitRange that the pod breaks is the end."""
     async with run() as (here, _, _):
+        pods = path("pods", here.namespace)
         await here.create("before")
         await here.recorder.until_phase("before", "Succeeded")
         quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
         await here.api.create(path("resourcequotas", here.namespace), quota)
-        await asyncio.sleep(0.5)
+        await eventually(lambda: here.refuses(pods, PROBE, "exceeded quota"), what="the quota")
         await here.create("poor")
         await here.recorder.until(lambda: here.recorder.status("poor").get("reason") == "Unschedulable")
         assert "exceeded quota" in here.recorder.status("poor")["message"]
@@ -97,15 +106,17 @@ async def test_what_admission_denies(run: Open) -> None:
         await here.recorder.until_phase("poor", "Succeeded")
         small = {"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}}
         await here.api.create(path("limitranges", here.namespace), small)
-        await asyncio.sleep(0.5)
+        await eventually(lambda: here.refuses(pods, PROBE, "maximum memory usage"), what="the limit")
         await here.create("big")
         await here.judge({"before": SUCCEEDED, "poor": SUCCEEDED, "big": End(phase="Failed", reason="PodRejected", pods=0)})
 
 
 async def test_pods_that_nobody_saw_end(run: Open) -> None:
     """F9: run and gone while the controller was down: run again by default, and never where the task says at most once."""
-    async with run() as (here, _, _):
+    async with run() as (here, _, plan):
         held = asyncio.Event()
+        status = on("PATCH", "agenttasks", subresource="status")
+        plan.add(lambda one: status(one) and one.name == "unwritten", refused, times=None)  # after two seconds it would stand there
 
         async def first_is_unseen(pod: FakePod) -> None:
             if held.is_set():
@@ -117,6 +128,7 @@ async def test_pods_that_nobody_saw_end(run: Open) -> None:
         await here.create("once", first_is_unseen, retry=SOON, execution={"atMostOnce": True})
         await here.recorder.until(lambda: len(here.recorder.pods()) == 2)
         await here.controller.stop()
+        plan.clear()
         held.set()
         for pod in list(here.kubelet.pods.values()):
             await pod.end(said(pod.attempt))
@@ -183,7 +195,8 @@ async def test_a_lost_node_is_given_up_and_what_its_pod_says_later_counts_for_no
         first = next(iter(here.kubelet.pods.values()))
         here.fenced.add(first.uid)
         await here.api.delete(path("pods", here.namespace, first.name), grace=1)
-        await here.recorder.until(lambda: here.recorder.status("stranded").get("attempt") == 2, what=lambda: "the second attempt")
+        runs = lambda: (status := here.recorder.status("stranded")).get("attempt") == 2 and status["phase"] == "Running"  # noqa: E731
+        await here.recorder.until(runs, what=lambda: "the second attempt")
         before = here.recorder.status("stranded")
         await first.end(said(first.attempt, "too late"))
         await asyncio.sleep(1.0)
