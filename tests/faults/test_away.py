@@ -4,9 +4,13 @@ import asyncio
 
 from tests.faults.arena import Open
 from tests.faults.checker import End
+from tests.faults.eventually import PATIENCE
 from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.paths import path
 from tests.faults.soak import MANY, SOAK
+
+GRACE_SECONDS = 30.0
+"""The chart's terminationGracePeriodSeconds: then the kubelet kills it."""
 
 
 async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: Open) -> None:
@@ -23,7 +27,7 @@ async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: 
         await here.controller.start()
         await here.controller.ready()
         expected = {name: End(gone=True) if name in gone else SUCCEEDED for name in names} | {"before": SUCCEEDED}
-        await here.judge(expected, seconds=30 + MANY / 10)
+        await here.judge(expected, seconds=PATIENCE + MANY / 10)
         assert not any(here.recorder.ever(name) for name in gone)
         assert here.controller.restarts == 0
 
@@ -35,7 +39,7 @@ async def test_sigterm_ends_it_within_seconds_and_leaves_all_to_the_next(run: Op
         loop = asyncio.get_running_loop()
         began = loop.time()
         await here.controller.stop(how=15)
-        assert loop.time() - began < 4
+        assert loop.time() - began < GRACE_SECONDS
         await here.controller.start()
         await living
         await here.judge(ends("long", "waits", "succeed"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.faults.api import Refused
 from tests.faults.arena import Arena, Open
+from tests.faults.eventually import eventually
 from tests.faults.paths import path
 from tests.faults.soak import SOAK
 from tests.unit.controller.test_generated_tasks import CLASSES, NAMES, drawn, ours, stands
@@ -24,7 +25,7 @@ def megabytes(here: Arena) -> float:
 async def test_generated_objects_end_or_wait_for_a_reason(run: Open) -> None:
     """Whatever the API server takes, under the longest names: no task without a phase and a reason, no storm of writes, no crash."""
     objects = await asyncio.to_thread(drawn, OBJECTS)
-    async with run(CLASSES) as (here, _, _):
+    async with run(CLASSES) as (here, proxy, _):
         taken = []
         for number, (plural, spec) in enumerate(objects):
             name = NAMES[number] if number < len(NAMES) else f"g{number}"
@@ -40,8 +41,13 @@ async def test_generated_objects_end_or_wait_for_a_reason(run: Open) -> None:
             tasks = {name: here.recorder.task(name) for name in taken}
             return {name: why for name, one in tasks.items() if (why := stands(one or {})) is not None}
 
-        await here.recorder.until(lambda: not wrong(), 60, what=wrong)
-        await asyncio.sleep(7.0)  # a queue's status follows within six
+        async def still() -> bool:
+            before = sum(one.mutating for one in proxy.seen)
+            await asyncio.sleep(7.0)  # a queue's status follows within six
+            return sum(one.mutating for one in proxy.seen) == before
+
+        await here.recorder.until(lambda: not wrong(), what=wrong)
+        await eventually(still, what="the end of all writes")
         history = await here.judge({})
         assert len(taken) > OBJECTS // 4
         assert wrong() == {}

@@ -11,6 +11,7 @@ import pytest
 from tests.faults import stream_faults as streams
 from tests.faults.arena import Arena, Open
 from tests.faults.checker import End
+from tests.faults.eventually import PATIENCE
 from tests.faults.lives import LIVES, ends, live
 from tests.faults.plan import Fault, Plan, listing, watching, writes
 from tests.faults.request_faults import answered, late_answer, lost_answer, refused, slow_body
@@ -80,5 +81,5 @@ if SOAK:
                 plan.add(watching(kind), streams.silent())
             await here.run(here.controller)
             await live(here, "succeed", "fail")
-            await here.judge(ends("succeed", "fail"), seconds=150)
+            await here.judge(ends("succeed", "fail"), seconds=90 + PATIENCE)
             assert here.controller.restarts == 0
