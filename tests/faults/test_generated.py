@@ -1,7 +1,12 @@
 """F16: objects as the schema allows them and nobody writes them, on a real API server."""
 
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
 
 from tests.faults.api import Refused
 from tests.faults.arena import Arena, Open
@@ -22,9 +27,17 @@ def megabytes(here: Arena) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
+def drawn_apart(count: int) -> list[tuple[str, dict[str, Any]]]:
+    """For a process of its own: Hypothesis fails where another thread, of a test beside this one, takes a random number meanwhile."""
+    settings.register_profile("apart", deadline=None)
+    settings.load_profile("apart")
+    return drawn(count)
+
+
 async def test_generated_objects_end_or_wait_for_a_reason(run: Open) -> None:
     """Whatever the API server takes, under the longest names: no task without a phase and a reason, no storm of writes, no crash."""
-    objects = await asyncio.to_thread(drawn, OBJECTS)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        objects = await asyncio.get_running_loop().run_in_executor(apart, drawn_apart, OBJECTS)
     async with run(CLASSES) as (here, proxy, _):
         taken = []
         for number, (plural, spec) in enumerate(objects):

@@ -167,8 +167,8 @@ async def test_a_lost_node_is_waited_for_before_another_attempt(run: Open) -> No
     async with run() as (here, _, _):
 
         async def script(pod: FakePod) -> None:
+            pod.lost = True  # from the moment that it is seen to run
             await pod.start()
-            pod.lost = True
 
         await here.create("stranded", script, retry=SOON)
         await here.recorder.until_phase("stranded", "Running")
@@ -187,8 +187,8 @@ async def test_a_lost_node_is_given_up_and_what_its_pod_says_later_counts_for_no
     async with run("nodeLostSeconds=2") as (here, _, _):
 
         async def script(pod: FakePod) -> None:
-            await pod.start()
             pod.lost = pod.attempt == 1
+            await pod.start()
 
         await here.create("stranded", script, retry=SOON)
         await here.recorder.until_phase("stranded", "Running")

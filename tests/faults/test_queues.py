@@ -55,8 +55,8 @@ async def test_a_pod_whose_task_was_deleted_while_nobody_looked_counts_for_its_m
     async with run() as (here, _, _):
 
         async def node_goes(pod: FakePod) -> None:
+            pod.lost = True  # from the moment that it is seen to run
             await pod.start()
-            pod.lost = True
             await asyncio.Event().wait()
 
         spec = {"client": "scripted", "model": "none", "limits": {"concurrentCalls": 1}}
