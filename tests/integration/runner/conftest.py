@@ -121,12 +121,15 @@ class Pod:
             cwd=self.root / "workspace",
         )
 
-    def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
+    def until(self, holds: Callable[[], object], seconds: float = 120) -> None:
         """Wait until something is so; the log is shown when it never is."""
+        assert self.process is not None
         end = time.monotonic() + seconds
-        while not holds():
-            assert self.process is not None
-            if time.monotonic() > end or self.process.poll() is not None:
+        while True:
+            over = self.process.poll() is not None or time.monotonic() > end  # before the look: it may be so with the last thing done
+            if holds():
+                return
+            if over:
                 self.process.kill()
                 raise AssertionError(self.process.communicate()[0])
             time.sleep(0.01)
@@ -135,12 +138,19 @@ class Pod:
         """Whether the step that sleeps has begun."""
         return (self.root / "workspace" / "sleeping").exists()
 
+    def took(self, number: signal.Signals) -> bool:
+        """Whether the runner has taken every such signal: two that wait for it at the same moment are one."""
+        assert self.process is not None
+        lines = (line.partition(":") for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        waiting = [int(value, 16) for name, _, value in lines if name in ("SigPnd", "ShdPnd")]
+        return not any(each >> (number - 1) & 1 for each in waiting)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the runner."""
         assert self.process is not None
         self.process.send_signal(number)
 
-    def end(self, seconds: float = 30) -> tuple[int, str]:
+    def end(self, seconds: float = 120) -> tuple[int, str]:
         """Exit code and log."""
         assert self.process is not None
         log, _ = self.process.communicate(timeout=seconds)

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +92,10 @@ def test_sigkill_leaves_a_report_with_the_finished_steps(pod: Any, plugin_step: 
 
 def test_sigterm_ends_the_steps_and_leaves_a_report(pod: Any, plugin_step: Step) -> None:
     steps = (plugin_step("say", text="one"), plugin_step("sleep", seconds=600), plugin_step("say", text="never"))
-    pod.start(*steps, variables={"AGENTTASK_GRACE_SECONDS": "3"})  # a third of it for the running step
+    pod.start(*steps, variables={"AGENTTASK_GRACE_SECONDS": "9"})  # a third of it for the running step
     pod.until(pod.sleeping)
     pod.signal(signal.SIGTERM)
-    code, log = pod.end(60)
+    code, log = pod.end()
     report = pod.report()
     assert (code, report.done, [step.code for step in report.steps]) == (143, True, ["S", "F", "K"]), log
     assert (report.error.reason, report.error.message) == (Reason.LOST, "the runner was stopped (SIGTERM)")
@@ -106,7 +105,7 @@ def test_a_step_that_does_not_end_is_left_when_the_grace_period_is_over(pod: Any
     pod.start(plugin_step("stubborn"), variables={"AGENTTASK_GRACE_SECONDS": "1"})
     pod.until(pod.sleeping)
     pod.signal(signal.SIGTERM)
-    code, _ = pod.end(10)
+    code, _ = pod.end()
     report = pod.report()
     assert (code, report.done) == (143, True)
     assert "did not end in time" in report.error.message
@@ -116,9 +115,9 @@ def test_a_second_sigterm_ends_at_once(pod: Any, plugin_step: Step) -> None:
     pod.start(plugin_step("stubborn"), variables={"AGENTTASK_GRACE_SECONDS": "200"})
     pod.until(pod.sleeping)
     pod.signal(signal.SIGTERM)
-    time.sleep(0.2)  # two signals at the same moment are one
+    pod.until(lambda: pod.took(signal.SIGTERM))
     pod.signal(signal.SIGTERM)
-    code, _ = pod.end(10)
+    code, _ = pod.end(100)  # and not the grace
     assert (code, pod.report().done) == (143, True)
 
 
