@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fakes.kubectl import not_ready
+
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test is a stopwatch
 settings.load_profile("shared-machine")
 
@@ -48,9 +50,9 @@ def cluster_environment() -> dict[str, str]:
     kubectl = shutil.which("kubectl", path=environment["PATH"])
     if kubectl is None:
         pytest.skip("no cluster: kubectl is neither in PATH nor in tests/cluster/bin; `make cluster-up` builds it")
-    done = subprocess.run([kubectl, "get", "--raw", "/readyz"], env=environment, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        pytest.skip(f"no cluster: {environment['KUBECONFIG']} names one that does not answer: {done.stderr.strip()}")
+    problem = not_ready(kubectl, environment)
+    if problem is not None:
+        pytest.skip(f"no cluster: {environment['KUBECONFIG']} names one that does not answer: {problem}")
     return environment
 
 

@@ -74,7 +74,7 @@ def installed_crds(cluster_environment: dict[str, str]) -> dict[str, str]:
         ["kubectl", "apply", "--server-side", "--force-conflicts", "-f", CRDS], env=cluster_environment, check=True, capture_output=True
     )
     for plural in ("agenttasks", "agentmodels", "agenttaskrecords"):
-        wait = ["kubectl", "wait", "--for=condition=Established", f"crd/{plural}.agenttask.dev", "--timeout=30s"]
+        wait = ["kubectl", "wait", "--for=condition=Established", f"crd/{plural}.agenttask.dev", "--timeout=120s"]
         subprocess.run(wait, env=cluster_environment, check=True, capture_output=True)
     return cluster_environment
 

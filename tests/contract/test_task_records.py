@@ -61,7 +61,7 @@ def installed_crds(cluster_environment: dict[str, str]) -> dict[str, str]:
     for crd in ("agenttasks", "agenttaskrecords"):
         apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "-f", CRDS / f"{crd}.yaml"]
         subprocess.run(apply, env=environment, check=True, capture_output=True)
-        wait = ["kubectl", "wait", "--for=condition=Established", f"crd/{crd}.agenttask.dev", "--timeout=30s"]
+        wait = ["kubectl", "wait", "--for=condition=Established", f"crd/{crd}.agenttask.dev", "--timeout=120s"]
         subprocess.run(wait, env=environment, check=True, capture_output=True)
     return environment
 

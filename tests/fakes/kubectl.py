@@ -4,9 +4,12 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_READY_SECONDS = 120.0
 TOOLS = Path(__file__).parents[1] / "cluster" / "bin"
 
 
@@ -30,7 +33,7 @@ class Kubectl:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
 
     def must(self, *args: str, stdin: object = None) -> str:
@@ -50,5 +53,18 @@ def unreachable(program: str | None) -> str | None:
         return "kubectl is neither on PATH nor in tests/cluster/bin: run `make cluster-up`"
     if "KUBECONFIG" not in os.environ:
         return "KUBECONFIG is not set: run `make cluster-up`"
-    done = subprocess.run([program, "get", "--raw", "/readyz"], capture_output=True, text=True, check=False, timeout=60)
-    return None if done.returncode == 0 else f"the cluster does not answer: {done.stderr.strip()}"
+    problem = not_ready(program, os.environ)
+    return None if problem is None else f"the cluster does not answer: {problem}"
+
+
+def not_ready(program: str, environ: Mapping[str, str]) -> str | None:
+    """What kubectl says of a cluster that cannot be used, or None. One that answers, and is only not ready, is waited for."""
+    end = time.monotonic() + _READY_SECONDS
+    while True:
+        command = [program, "get", "--raw", "/readyz"]
+        done = subprocess.run(command, env=dict(environ), capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode == 0:
+            return None
+        if "Error from server" not in done.stderr or time.monotonic() > end:
+            return done.stderr.strip()
+        time.sleep(0.5)

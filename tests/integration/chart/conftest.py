@@ -28,7 +28,7 @@ def helm() -> Helm:
         pytest.skip("helm is neither on PATH nor in tests/cluster/bin: run `make cluster-up`")
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *args], capture_output=True, text=True, check=False, timeout=180)
+        return subprocess.run([program, *args], capture_output=True, text=True, check=False, timeout=300)
 
     return run
 

@@ -6,10 +6,11 @@ The controller's image need not exist: nothing here waits for its pod.
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.cluster
 
 RELEASE = "c"
 NO_PULL = ("--set", "images.pullPolicy=Never")
-ACCOUNT = "system:serviceaccount:chart-test:c-agenttask-operator"
+NAMESPACE = f"chart-test-{secrets.token_hex(4)}"
+"""Of this run alone: the one before may still be going."""
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:c-agenttask-operator"
 CRDS = ("agenttasks.agenttask.dev", "agentmodels.agenttask.dev", "agentqueues.agenttask.dev", "agenttaskrecords.agenttask.dev")
 TASK = {
     "apiVersion": "agenttask.dev/v1alpha1",
@@ -38,11 +41,11 @@ def kubectl() -> Iterator[Kubectl]:
     reason = unreachable(program)
     if program is None or reason is not None:
         pytest.skip(reason or "no kubectl")
-    kubectl = Kubectl(program, "chart-test")
-    kubectl("create", "namespace", kubectl.namespace)
+    kubectl = Kubectl(program, NAMESPACE)
+    kubectl.must("create", "namespace", kubectl.namespace)
     kubectl.must("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
     yield kubectl
-    kubectl("delete", "namespace", kubectl.namespace)
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,26 @@ def released(kubectl: Kubectl, helm: Any, chart: Path) -> Iterator[Kubectl]:
     take = ("--take-ownership", "--force-conflicts")
     done = helm("install", RELEASE, str(chart), "--namespace", kubectl.namespace, *take, *NO_PULL)
     assert done.returncode == 0, done.stderr
+    until(lambda: may(kubectl, "create pods", ACCOUNT))  # by a Role
+    until(lambda: may(kubectl, "list nodes", ACCOUNT))  # by a ClusterRole
     yield kubectl
     helm("uninstall", RELEASE, "--namespace", kubectl.namespace, "--ignore-not-found")
     for crd in before:
         # As Helm's own field manager: an owner that it does not know would stand in the way of its next install.
         kubectl.must("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", "-", stdin=crd)
+
+
+def until(holds: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for what the cluster does in its own time: rights, aggregated roles and pods follow from what was applied."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+def may(kubectl: Kubectl, what: str, account: str) -> bool:
+    """Whether the server lets an account do this."""
+    return kubectl("auth", "can-i", *what.split(), f"--as={account}").stdout.strip() == "yes"
 
 
 def _crd(kubectl: Kubectl, name: str) -> dict[str, Any]:
@@ -110,20 +128,17 @@ def test_the_controller_sees_nodes_but_no_other_namespace(released: Kubectl) -> 
 
 
 def test_the_built_in_roles_know_the_kinds(released: Kubectl) -> None:
-    for _ in range(50):  # the aggregation controller takes a moment
+    def known() -> bool:
         rules = json.loads(released.must("get", "clusterrole", "view", "-o", "json"))["rules"]
-        if any("agenttask.dev" in rule.get("apiGroups", []) for rule in rules):
-            break
-        time.sleep(0.1)
-    assert any("agenttask.dev" in rule.get("apiGroups", []) for rule in rules)
+        return any("agenttask.dev" in rule.get("apiGroups", []) for rule in rules)
+
+    until(known)
+    assert known()
 
 
 def test_a_restricted_namespace_admits_the_pods(released: Kubectl, helm: Any) -> None:
     """The controller's pod is there, and the test's pod would be: the server says so without making it."""
-    for _ in range(100):
-        if released.must("get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name"):
-            break
-        time.sleep(0.1)
+    until(lambda: released.must("get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name"))
     assert released.must("get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name") != ""
     (pod,) = (each for each in _hooks(helm, released.namespace) if each["kind"] == "Pod")
     # The account is a hook of its own, made before the pod; the server wants to see it first.
@@ -166,7 +181,10 @@ def test_helm_test_tells_what_became_of_its_task(
     for each in _hooks(helm, released.namespace):
         if each["kind"] != "Pod":
             released.must("apply", "-f", "-", stdin=each)
-    with _run(released, chart, tmp_path, "c-agenttask-operator-test", 3) as running:
+    tester = "c-agenttask-operator-test"
+    until(lambda: may(released, "create agenttasks.agenttask.dev", f"system:serviceaccount:{NAMESPACE}:{tester}"))
+    seconds = 3 if status["phase"] == "Queued" else 300  # the others are over when their status is written, however long that takes
+    with _run(released, chart, tmp_path, tester, seconds) as running:
         assert running.stdout is not None
         task = running.stdout.readline().split("/")[-1].strip()
         released.must("patch", "at", task, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
@@ -180,7 +198,7 @@ def test_helm_test_says_when_it_may_not_make_a_task(released: Kubectl, chart: Pa
         assert running.stdout is not None
         printed = running.stdout.read()
     assert running.returncode == 1
-    assert "cannot make an AgentTask in namespace chart-test: HTTP Error 403" in printed
+    assert f"cannot make an AgentTask in namespace {NAMESPACE}: HTTP Error 403" in printed
 
 
 def test_upgrade_and_uninstall_keep_every_task(released: Kubectl, helm: Any, chart: Path) -> None:

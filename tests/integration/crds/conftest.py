@@ -1,5 +1,7 @@
 """One namespace on the real API server, with the CRDs of this checkout."""
 
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +18,16 @@ def kubectl() -> Iterator[Kubectl]:
     reason = unreachable(program)
     if program is None or reason is not None:
         pytest.skip(reason or "no kubectl")
-    kubectl = Kubectl(program, "crds-test")
+    kubectl = Kubectl(program, f"crds-test-{secrets.token_hex(4)}")
     kubectl.must("apply", "-f", str(CRDS))
-    kubectl.must("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=30s")
-    kubectl("create", "namespace", kubectl.namespace)
+    kubectl.must("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=120s")
+    end = time.monotonic() + 120
+    while any(kubectl("explain", f"{kind}.spec").returncode for kind in ("agenttask", "agentmodel", "agentqueue")):
+        assert time.monotonic() < end, "the kinds are established, and not published"
+        time.sleep(0.2)
+    kubectl.must("create", "namespace", kubectl.namespace)
     yield kubectl
-    kubectl("delete", "namespace", kubectl.namespace)
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
 
 
 @pytest.fixture(autouse=True)

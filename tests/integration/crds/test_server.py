@@ -108,7 +108,7 @@ def test_wait_for_a_condition_works(kubectl: Kubectl) -> None:
     kubectl.must("create", "-f", "-", stdin=TASK)
     condition = {"type": "Complete", "status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     _set_status(kubectl, "seen", {"conditions": [condition]})
-    assert "condition met" in kubectl.must("wait", "--for=condition=Complete", "at/seen", "--timeout=5s")
+    assert "condition met" in kubectl.must("wait", "--for=condition=Complete", "at/seen", "--timeout=120s")
 
 
 def test_the_server_fills_in_the_defaults(kubectl: Kubectl) -> None:
