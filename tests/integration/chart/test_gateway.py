@@ -45,6 +45,7 @@ async def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str
         port = listening.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=host)
         writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(("release", "namespace"), [("r", "ns"), ("x" * 53, "n" * 63)], ids=["short", "longest"])

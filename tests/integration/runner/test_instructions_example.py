@@ -49,17 +49,18 @@ def test_an_instruction_that_is_never_done_fails_the_task_with_the_reason(tmp_pa
     file = changed(
         tmp_path,
         ("file.write(answer[5:])", "time.sleep(60)"),
-        ('\\"timeout\\": 60', '\\"timeout\\": 4'),
+        ('\\"timeout\\": 60', '\\"timeout\\": 10'),
+        ("time.sleep(0.5)  # thinking", "pass"),
         ("retry: {limit: 2, backoff: {initialSeconds: 1}}", "retry: {limit: 1, backoff: {initialSeconds: 1}}"),
         ('      timeoutSeconds: "{{ item.timeout }}"\n      retry', "      retry"),
     )
     done = run("--workspace", tmp_path / "ws", file=file)
     assert done.returncode == 1
     assert (
-        "step edits item 1: try 1 of 2 failed: wait file 'project/done-0.json' was there, but not right within 4 s: it is no JSON"
+        "step edits item 1: try 1 of 2 failed: wait file 'project/done-0.json' was there, but not right within 10 s: it is no JSON"
         in done.stderr
     )
-    assert "item 1 of 2: wait file 'project/done-0.json' was there, but not right within 4 s" in done.stderr.splitlines()[-1]
+    assert "item 1 of 2: wait file 'project/done-0.json' was there, but not right within 10 s" in done.stderr.splitlines()[-1]
     assert not _living(str(tmp_path / "ws"))
 
 

@@ -31,7 +31,7 @@ async def run(*command: str, environ: dict[str, str], cwd: Path) -> tuple[int, s
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *command, env=environ, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 240)
     return process.returncode or 0, out.decode()
 
 
