@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import kopf
+import pytest
 from msgspec import Struct
 
 from agenttask.api import report as reports
@@ -28,6 +29,7 @@ from agenttask.controller.login import Connection
 from agenttask.controller.observer import NoObserver
 from agenttask.controller.program import Controller
 from agenttask.controller.settings import read_settings
+from agenttask.domain import deadlines
 from agenttask.plugin.registry import Plugins, load
 from tests.fakes.apiserver import FakeApiServer, PodRun
 
@@ -79,6 +81,12 @@ async def phase(server: FakeApiServer, name: str, *wanted: str, seconds: float =
 async def ended(server: FakeApiServer, name: str, seconds: float = 60.0) -> dict[str, Any]:
     """The task's status once it is final."""
     return await phase(server, name, "Succeeded", "Failed", seconds=seconds)
+
+
+def nothing_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no state lasts long enough to be worth a write, however slow the machine is: only the end is told."""
+    for name in ("WAITING_SETTLES", "RUNNING_SETTLES"):
+        monkeypatch.setattr(deadlines, name, 3600.0)
 
 
 class Running(Struct):

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,11 +14,14 @@ import pytest
 import yaml
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.controller_program import ended, node, success, task
+from tests.fakes.ports import free_port
 
 from agenttask.controller import main as main_module
 from agenttask.controller.main import main
 
 Process = asyncio.subprocess.Process
+GRACE_SECONDS = 30
+"""What a pod has between SIGTERM and SIGKILL."""
 
 
 @pytest.fixture
@@ -32,9 +34,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 def environment(folder: Path, url: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ async def probe(port: int, path: str) -> tuple[int, str]:
 
 async def until_readyz(port: int, status: int) -> str:
     """What /readyz says, once it answers with this status."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while True:
             found, text = await probe(port, "/readyz")
             if found == status:
@@ -94,8 +94,10 @@ async def test_it_serves_tasks_answers_probes_and_ends_within_seconds_of_sigterm
         took = time.monotonic() - began
 
     assert (process.returncode, b"Traceback" in said) == (0, False), said.decode()
-    assert took < 4
-    assert [method for method, _ in server.writes] == ["POST", "PATCH", "POST"]
+    assert took < GRACE_SECONDS / 2
+    made = [method for method, _ in server.writes]
+    # On a machine so busy that a task takes a second, its waiting is told as well.
+    assert (made.count("POST"), made[0], set(made)) == (2, "POST", {"POST", "PATCH"})
     assert b'"message": "default/a: Succeeded (Succeeded)"' in said
 
 
@@ -111,7 +113,7 @@ async def test_it_is_not_ready_while_a_list_is_refused_and_still_ends_at_once(se
         _, said = await process.communicate()
 
     assert process.returncode == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < GRACE_SECONDS / 2
     assert b"watch of /api/v1/pods failed: 403 Forbidden" in said
 
 
@@ -167,7 +169,7 @@ async def test_a_part_that_ends_by_itself_ends_the_process(server: FakeApiServer
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(tmp_path / "broken.py"), env=environment(tmp_path, server.url), stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         _, said = await process.communicate()
 
     assert process.returncode == 1, said.decode()

@@ -35,7 +35,7 @@ async def pod_of(server: FakeApiServer, name: str) -> str:
         pods = server.objects("pods")
         return [one["metadata"]["name"] for one in pods if one["metadata"]["ownerReferences"][0]["name"] == name]
 
-    await server.until(found, 20)
+    await server.until(found)
     (pod,) = found()
     return pod
 
@@ -50,7 +50,7 @@ async def test_a_class_that_an_upgrade_took_away_ends_no_running_task_and_is_tol
         server.kubelet.start(await pod_of(server, "runs"))
         assert (await phase(server, "waits", "Queued"))["reason"] == "WaitingForDevice"
     async with program(server, WITHOUT_GPU):
-        await server.until(lambda: status(server, "waits").get("reason") == "UnknownClass", 20)
+        await server.until(lambda: status(server, "waits").get("reason") == "UnknownClass")
         server.kubelet.end(await pod_of(server, "runs"), said("of the gpu"))
         found = await ended(server, "runs")
     assert "'gpu'" in status(server, "waits")["message"]
@@ -70,7 +70,7 @@ async def test_an_attempt_that_failed_before_the_class_went_waits_for_it(server:
         await phase(server, "again", "Running")
     server.kubelet.end(pod, exit_code=1)
     async with program(server, WITHOUT_GPU):
-        await server.until(lambda: status(server, "again").get("reason") == "UnknownClass", 20)
+        await server.until(lambda: status(server, "again").get("reason") == "UnknownClass")
         found = status(server, "again")
     assert (found["phase"], found["endedAttempts"], found["failures"]) == ("Queued", 1, 1)
 
@@ -88,7 +88,7 @@ async def test_a_task_that_no_device_is_free_for_blocks_none_that_needs_none(ser
         server.put("agenttasks", task("behind", device={"classes": ["cpu"]}, priority=-1000))
         await pod_of(server, "behind")
         took = time.monotonic() - began
-    assert took < 2
+    assert took < 10  # nothing looks at it again so soon
     assert (waits["reason"], waits["queuePosition"]) == ("WaitingForDevice", 1)
     assert "gpu" in waits["message"]
     assert len(server.objects("pods")) == 2
@@ -171,7 +171,7 @@ async def test_a_task_made_anew_under_its_name_in_mid_run_has_nothing_of_the_old
         await phase(server, "twin", "Running")
         server.remove("agenttasks", "twin", graceful=True)  # its pod is Terminating, and takes its time
         server.put("agenttasks", task("twin"))
-        await server.until(lambda: len(server.objects("pods")) == 2, 20)
+        await server.until(lambda: len(server.objects("pods")) == 2)
         (new,) = [one["metadata"]["name"] for one in server.objects("pods") if one["metadata"]["name"] != old]
         server.kubelet.end(old, said("of the old one"))
         server.kubelet.finish_deletion(old)
@@ -187,11 +187,12 @@ async def test_what_a_namespace_that_goes_away_refuses_is_waited_for_and_not_ask
     refusal = 'pods "x" is forbidden: unable to create new content in namespace default because it is being terminated'
     server.fail_next("POST", "/pods$", 403, times=1000, message=refusal)
     async with program(server) as controller:
+        began = time.monotonic()
         server.put("agenttasks", task("a"))
-        await server.until(lambda: ("POST", pods_path("default")) in server.writes, 20)
+        await server.until(lambda: ("POST", pods_path("default")) in server.writes)
         found = await phase(server, "a", "Queued", "Failed")
-        posts = server.writes.count(("POST", pods_path("default")))
+        posts, took = server.writes.count(("POST", pods_path("default"))), time.monotonic() - began
         server.remove("agenttasks", "a")
         await server.until(lambda: not len(controller._world.tasks))
-    assert posts <= 5
+    assert posts <= 5 + took
     assert "being terminated" in found["message"]

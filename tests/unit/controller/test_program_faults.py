@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
-from tests.fakes.controller_program import asking, ended, model, node, phase, program, said, status, success, task
+from tests.fakes.controller_program import asking, ended, model, node, nothing_settles, phase, program, said, status, success, task
 
 from agenttask.controller import reflector
 from agenttask.controller.backoff import Backoff
@@ -27,6 +27,11 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
+@pytest.fixture
+def only_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_settles(monkeypatch)
+
+
 def methods(server: FakeApiServer) -> list[str]:
     return [method for method, _ in server.writes]
 
@@ -40,6 +45,7 @@ async def running_pod(server: FakeApiServer) -> str:
 # ---- answers that go wrong
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_conflict_on_status_looks_again(server: FakeApiServer) -> None:
     server.fail_next("PATCH", "/status$", 409)
     async with program(server):
@@ -50,6 +56,7 @@ async def test_a_conflict_on_status_looks_again(server: FakeApiServer) -> None:
     assert methods(server) == ["POST", "PATCH", "PATCH"]
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_status_whose_answer_was_lost_is_not_written_over(server: FakeApiServer) -> None:
     server.fail_next("PATCH", "/status$", 0, after_commit=True)
     async with program(server) as controller:
@@ -63,6 +70,7 @@ async def test_a_status_whose_answer_was_lost_is_not_written_over(server: FakeAp
     assert len(server.objects("pods")) == 1
 
 
+@pytest.mark.usefixtures("only_ends")
 @pytest.mark.parametrize("code", [0, 500, 504])
 async def test_a_pod_whose_answer_was_lost_is_not_made_twice(server: FakeApiServer, code: int) -> None:
     server.fail_next("POST", "/pods$", code, after_commit=True)
@@ -74,6 +82,7 @@ async def test_a_pod_whose_answer_was_lost_is_not_made_twice(server: FakeApiServ
     assert [line for line in server.writes if line[0] == "PATCH"] == server.writes[-1:]
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_pod_of_an_earlier_try_is_adopted(server: FakeApiServer) -> None:
     made = server.put("agenttasks", task("a"))
     name = pod_name("a", made["metadata"]["uid"], 1)
@@ -103,6 +112,7 @@ async def test_a_strangers_pod_of_the_same_name_is_left_alone(server: FakeApiSer
     assert "DELETE" not in methods(server)
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_too_many_requests_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
     server.fail_next("POST", "/pods$", 429, retry_after=1)
     async with program(server):
@@ -111,7 +121,7 @@ async def test_too_many_requests_waits_as_long_as_the_server_asks(server: FakeAp
         await ended(server, "a")
         took = time.monotonic() - began
 
-    assert 1.0 <= took < 10.0
+    assert 1.0 <= took < 30.0
     assert methods(server) == ["POST", "POST", "PATCH"]
 
 
@@ -129,6 +139,7 @@ async def test_a_quota_makes_it_wait_and_admission_refuses_it_for_good(server: F
     assert (refused["reason"], "restricted" in refused["message"]) == ("PodRejected", True)
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_task_deleted_before_its_status_is_written_costs_one_write(server: FakeApiServer) -> None:
     server.kubelet.auto_run(None)
     async with program(server) as controller:
@@ -200,6 +211,7 @@ async def test_watches_that_fell_silent_are_opened_anew(server: FakeApiServer) -
 # ---- starting anew
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_restart_repeats_nothing_and_loses_nothing(server: FakeApiServer) -> None:
     server.put("agenttasks", task("final") | {"status": {"phase": "Succeeded"}})
     server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))

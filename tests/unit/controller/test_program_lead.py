@@ -79,7 +79,7 @@ async def test_a_lead_that_is_lost_while_tasks_are_lined_up_ends_the_process() -
         leadership = Brief()
         one = controller(KubeClient(session, server.url), leadership, line_up=0.05)
         await one.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await one.failed.wait()
 
         assert one.alive() == "a part of the controller has ended"

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
-from tests.fakes.controller_program import asking, ended, model, node, phase, program, said, status, success, task
+from tests.fakes.controller_program import asking, ended, model, node, nothing_settles, phase, program, said, status, success, task
 
 from agenttask.controller import reflector
 from agenttask.controller.kube_paths import pods_path, task_path
@@ -22,6 +22,12 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
+@pytest.fixture
+def only_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_settles(monkeypatch)
+
+
+@pytest.mark.usefixtures("only_ends")
 async def test_a_task_that_ends_under_a_second_costs_two_writes(server: FakeApiServer) -> None:
     async with program(server):
         server.put("agenttasks", task("a"))
@@ -38,7 +44,7 @@ async def test_a_hundred_tasks_make_a_hundred_pods_and_leave_nothing_behind(serv
     async with program(server) as controller:
         for number in range(100):
             server.put("agenttasks", task(f"t{number}"))
-        await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(100)), 30)
+        await server.until(lambda: all(status(server, f"t{number}").get("phase") == "Succeeded" for number in range(100)), 180)
         await server.until(lambda: not len(controller._world.tasks) and not len(controller._queue))
 
     made = [method for method, _ in server.writes]
@@ -55,15 +61,15 @@ async def test_pods_of_finished_tasks_are_not_kept_in_memory(server: FakeApiServ
             for name in names:
                 server.put("agenttasks", task(name))
             for name in names:
-                await ended(server, name, seconds=30)
-        await server.until(lambda: not list(before._world.pods.owners()), 30)
+                await ended(server, name)
+        await server.until(lambda: not list(before._world.pods.owners()))
         kept = sum(len(one.items) for one in before._reflectors if one.path.endswith("/pods"))
     assert kept <= 10 + 2 * 4 + 1
 
     async with program(server) as after:
         server.put("agenttasks", task("new"))
-        await ended(server, "new", seconds=30)
-        await server.until(lambda: not list(after._world.pods.owners()), 30)
+        await ended(server, "new")
+        await server.until(lambda: not list(after._world.pods.owners()))
         assert sum(len(one.items) for one in after._reflectors if one.path.endswith("/pods")) <= 1
     assert len(server.objects("pods")) == 41
 
@@ -103,25 +109,29 @@ async def test_a_longer_task_shows_starting_and_running_once_each(server: FakeAp
     assert [method for method, _ in server.writes] in (["POST", *["PATCH"] * 3], ["POST", *["PATCH"] * 4])
 
 
-async def test_a_missing_model_is_told_once_and_its_appearance_wakes_the_task(server: FakeApiServer) -> None:
+async def test_a_missing_model_is_told_once_and_its_appearance_wakes_the_task(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with program(server):
         server.put("agentmodels", model("other"))
         server.put("agenttasks", asking("a", "smal"))
         waits = await phase(server, "a", "Queued")
         assert [method for method, _ in server.writes] == ["PATCH"]
+        nothing_settles(monkeypatch)
         server.put("agentmodels", model("smal"))
-        await ended(server, "a", seconds=2)
+        await ended(server, "a")
 
     assert (waits["reason"], waits["message"]) == ("UnknownModel", "no AgentModel 'smal'; namespace default has: other")
     assert [method for method, _ in server.writes] == ["PATCH", "POST", "PATCH"]
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_model_applied_in_the_same_go_costs_no_word_of_waiting(server: FakeApiServer) -> None:
     async with program(server):
         server.put("agenttasks", asking("a", "small"))
         await asyncio.sleep(0.2)
         server.put("agentmodels", model("small"))
-        found = await ended(server, "a", seconds=2)
+        found = await ended(server, "a")
 
     assert found["models"] == "small"
     assert [method for method, _ in server.writes] == ["POST", "PATCH"]
@@ -145,26 +155,30 @@ async def test_a_model_that_went_is_missed_by_the_next_task(server: FakeApiServe
         ("persistentvolumeclaims", {"persistentVolumeClaim": {"claimName": "repo"}}),
     ],
 )
-async def test_a_missing_input_appears(server: FakeApiServer, plural: str, source: dict[str, object]) -> None:
+async def test_a_missing_input_appears(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch, plural: str, source: dict[str, object]
+) -> None:
     async with program(server):
         server.put("agenttasks", task("a", inputs=[{"name": "repo", **source}]))
         waits = await phase(server, "a", "Queued")
+        nothing_settles(monkeypatch)
         server.put(plural, {"metadata": {"name": "repo"}})
-        await ended(server, "a", seconds=2)
+        await ended(server, "a")
 
     assert waits["reason"] == "MissingInput"
     assert [method for method, _ in server.writes] == ["PATCH", "POST", "PATCH"]
 
 
-async def test_what_a_fallback_needs_appears_piece_by_piece(server: FakeApiServer) -> None:
+async def test_what_a_fallback_needs_appears_piece_by_piece(server: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.put("agentmodels", model("small", fallback=["big"]))
     async with program(server):
         server.put("agenttasks", asking("a", "small"))
         no_model = await phase(server, "a", "Queued")
         server.put("agentmodels", model("big", caBundle={"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}))
         await server.until(lambda: server.get("agenttasks", "a")["status"]["reason"] == "MissingInput")
+        nothing_settles(monkeypatch)
         server.put("configmaps", {"metadata": {"name": "ca"}})
-        found = await ended(server, "a", seconds=2)
+        found = await ended(server, "a")
 
     assert (no_model["reason"], found["phase"]) == ("UnknownModel", "Succeeded")
     assert "a fallback of 'small'" in no_model["message"]
@@ -184,6 +198,7 @@ async def test_a_task_nobody_could_run_fails_in_one_write_without_a_pod(server: 
     assert [method for method, _ in server.writes] == ["PATCH", "PATCH"]
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_task_deleted_while_it_waits_is_forgotten(server: FakeApiServer) -> None:
     async with program(server) as controller:
         server.put("agenttasks", asking("a", "small"))
@@ -196,6 +211,7 @@ async def test_a_task_deleted_while_it_waits_is_forgotten(server: FakeApiServer)
     assert server.writes == []
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_pod_deleted_by_hand_is_told(server: FakeApiServer) -> None:
     server.kubelet.auto_run(lambda _: PodRun(run_seconds=60))
     async with program(server):
@@ -208,6 +224,7 @@ async def test_a_pod_deleted_by_hand_is_told(server: FakeApiServer) -> None:
     assert [method for method, _ in server.writes] == ["POST", "PATCH"]
 
 
+@pytest.mark.usefixtures("only_ends")
 async def test_a_deadline_deletes_the_pod_and_then_ends_the_task(server: FakeApiServer) -> None:
     server.kubelet.auto_run(None)
     async with program(server):

@@ -32,11 +32,11 @@ def phase_in(server: FakeApiServer, namespace: str, name: str) -> str | None:
 
 
 async def done(server: FakeApiServer, namespace: str, name: str) -> None:
-    await server.until(lambda: phase_in(server, namespace, name) == "Succeeded", 20)
+    await server.until(lambda: phase_in(server, namespace, name) == "Succeeded")
 
 
 async def served(controller: Controller, server: FakeApiServer) -> None:
-    await server.until(lambda: controller.ready() is None, 20)
+    await server.until(lambda: controller.ready() is None)
 
 
 @pytest.mark.parametrize("refused", ["team-b", "team-b/agentmodels", "team-b/agenttasks", "team-b/pods"])
@@ -69,7 +69,7 @@ async def test_ended_pods_are_let_go_where_tasks_are_known_and_kept_where_they_a
     async with program(server, BOTH):
         for namespace in ("team-a", "team-b"):
             server.put("agenttasks", task("t"), namespace=namespace)
-        await server.until(lambda: {phase_in(server, one, "t") for one in ("team-a", "team-b")} == {"Running"}, 20)
+        await server.until(lambda: {phase_in(server, one, "t") for one in ("team-a", "team-b")} == {"Running"})
     for pod in server.objects("pods"):
         server.kubelet.end(pod["metadata"]["name"], said("meanwhile"), namespace=pod["metadata"]["namespace"])
     server.fail_next("GET", "/namespaces/team-b/agenttasks", 403, times=10_000)

@@ -8,7 +8,7 @@ from tests.fakes.controller_program import node, program, status, success, task
 
 STORM = 1000
 LINE = 500
-SECONDS = 60
+SECONDS = 180
 """On a machine that does many other things; alone it is a tenth of that."""
 
 
@@ -46,4 +46,4 @@ async def test_a_line_of_five_hundred_with_free_capacity_is_let_in_in_seconds() 
             await server.until(lambda: len(server.objects("pods")) == LINE, SECONDS)
             took = time.monotonic() - began
 
-    assert took < SECONDS / 4
+    assert took < 45  # were they let in as fast as statuses are written, a hundred seconds

@@ -37,7 +37,7 @@ async def all_end(server: FakeApiServer) -> None:
 
 
 async def pods(server: FakeApiServer, count: int) -> list[dict[str, Any]]:
-    await server.until(lambda: len(server.objects("pods")) == count, 20)
+    await server.until(lambda: len(server.objects("pods")) == count)
     return server.objects("pods")
 
 
@@ -67,7 +67,7 @@ async def test_a_local_model_that_is_told_where_it_is_elsewhere_lets_its_task_go
         await pods(server, 1)
         waits = await phase(server, "waits", "Queued")
         server.patch("agentmodels", "mute", {"spec": {"local": {"remoteModel": "large"}}})
-        await server.until(lambda: status(server, "waits").get("reason") == "ModelFull", 20)
+        await server.until(lambda: status(server, "waits").get("reason") == "ModelFull")
         server.patch("agentmodels", "mute", {"spec": {"local": {"remoteModel": "larger"}}})
         await pods(server, 2)
     assert (waits["reason"], waits["message"]) == ("WaitingForDevice", "far: AgentModel 'mute' is local and names no remoteModel")
@@ -108,11 +108,11 @@ async def test_a_pod_without_a_node_does_not_fall_back_to_an_endpoint_that_is_fu
         server.put("agenttasks", asking("second", "small", device=wished))
         for pod in await pods(server, 2):
             server.kubelet.unschedulable(pod["metadata"]["name"])
-        await server.until(lambda: status(server, "second").get("reason") == "Unschedulable", 20)
+        await server.until(lambda: status(server, "second").get("reason") == "Unschedulable")
         stays = status(server, "second")
         first = next(pod for pod in server.objects("pods") if pod["metadata"]["ownerReferences"][0]["name"] == "first")
         await server.kubelet.run_pod(first["metadata"]["name"], said())
-        await server.until(lambda: status(server, "second").get("endedAttempts") == 1, 20)
+        await server.until(lambda: status(server, "second").get("endedAttempts") == 1)
     assert (stays["device"]["class"], "endedAttempts" in stays) == ("cpu", False)
 
 

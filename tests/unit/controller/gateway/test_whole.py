@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 import json
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.controller_program import asking, ended, model, node, phase, program, status, task
 from tests.fakes.gateway_desk import SecretFolder
+from tests.fakes.ports import free_port
 
 from agenttask.api import report as reports
 from agenttask.api.constants import ANNOTATION_DOCUMENT, ENV_GATEWAY_TOKEN
@@ -21,12 +21,6 @@ from agenttask.api.gateway import CHECKPOINT_PATH, OUTPUT_PATH, REPORT_PATH
 from agenttask.api.report import Report
 
 STEPS = [{"name": name, "read": {"paths": ["a"]}} for name in ("one", "two")]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Runner:
@@ -66,7 +60,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 async def running(server: FakeApiServer, body: dict[str, Any] | None = None) -> Runner:
     """The runner of the task's pod, which has been running for a while."""
     server.put("agenttasks", body or task("a", steps=STEPS))
-    await server.until(lambda: server.objects("pods"), 20)
+    await server.until(lambda: server.objects("pods"))
     (pod,) = server.objects("pods")
     began = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=30)
     state = {"running": {"startedAt": began.strftime("%Y-%m-%dT%H:%M:%SZ")}}
@@ -83,7 +77,7 @@ async def test_progress_is_shown_while_the_pod_runs_and_its_token_ends_with_it(s
     async with program(server, *flags):
         runner = await running(server)
         assert (await runner.ask("POST", REPORT_PATH, b'{"steps": [[0, "S", 0, 5], [1, "R", 5]]}'))[0] == 200
-        await server.until(lambda: status(server, "a").get("progress") == "1/2", 20)
+        await server.until(lambda: status(server, "a").get("progress") == "1/2")
         assert [step["phase"] for step in status(server, "a")["steps"]] == ["Succeeded", "Running"]
         written = len(server.writes)
         assert (await runner.ask("POST", REPORT_PATH, b'{"steps": [[0, "S", 0, 5], [1, "S", 5, 5]]}'))[0] == 200
@@ -124,9 +118,9 @@ async def test_the_next_attempt_finds_the_checkpoint_and_the_first_is_fenced(ser
         first = await running(server)
         assert (await first.ask("PUT", CHECKPOINT_PATH, b"half of it"))[0] == 204
         server.remove("pods", first.pod, graceful=False)
-        await server.until(lambda: status(server, "a").get("endedAttempts") == 1, 20)
+        await server.until(lambda: status(server, "a").get("endedAttempts") == 1)
         assert (await first.ask("PUT", CHECKPOINT_PATH, b"too late"))[0] == 403
-        await server.until(lambda: server.objects("pods"), 20)
+        await server.until(lambda: server.objects("pods"))
         (pod,) = server.objects("pods")
         second = Runner(pod)
         assert second.attempt == 2
