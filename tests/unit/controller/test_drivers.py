@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from tests.fakes.virtual_time import in_virtual_time
 
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.drivers import drive, drive_many
@@ -67,7 +68,9 @@ async def test_a_key_that_failed_comes_again_and_stops_no_other(
 
 
 @pytest.mark.parametrize(("wish", "least", "most"), [(0.05, 0.05, 0.15), (None, 1.0, 2.1)])
-async def test_the_server_says_when_to_come_again(queue: WorkQueue[str], wish: float | None, least: float, most: float) -> None:
+@in_virtual_time
+async def test_the_server_says_when_to_come_again(wish: float | None, least: float, most: float) -> None:
+    queue: WorkQueue[str] = WorkQueue()
     times: list[float] = []
 
     async def reconcile(key: str) -> float | None:

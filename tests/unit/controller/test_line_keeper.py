@@ -59,7 +59,7 @@ async def test_a_status_that_is_slow_to_be_written_holds_up_no_turn(monkeypatch:
     )
     running = asyncio.create_task(keeper.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await writer.asked.wait()
             dispatcher.ticks = 0
             dispatcher.often.clear()

@@ -62,7 +62,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(*, body_seconds: float = 0.1) -> AsyncIterator[Served]:
+async def serving(*, body_seconds: float = 60) -> AsyncIterator[Served]:
     counter = Counter()
     found = Served(counter, "")
     gateway = Gateway(counter.desk, leading=lambda: found.leading, ready=lambda: found.unready or None, body_seconds=body_seconds)
@@ -190,12 +190,13 @@ async def test_a_body_without_a_length_is_refused_while_it_is_read(served: Serve
     assert (await served.refused("PUT", CHECKPOINT_PATH, endless()))[:2] == (413, "TooLarge")
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(served: Served) -> None:
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def stalling() -> AsyncIterator[bytes]:
         yield b"x"
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
-    status, reason, error = await served.refused("PUT", CHECKPOINT_PATH, stalling())
+    async with serving(body_seconds=0.1) as served:
+        status, reason, error = await served.refused("PUT", CHECKPOINT_PATH, stalling())
     assert (status, reason) == (400, "Malformed")
     assert "did not come within" in error
 
@@ -208,7 +209,7 @@ async def test_a_task_that_sends_slowly_holds_one_place_at_most() -> None:
         begun.set()
         await go_on.wait()
 
-    async with serving(body_seconds=30) as served:
+    async with serving() as served:
         sending = asyncio.create_task(served.ask("PUT", CHECKPOINT_PATH, slow()))
         await begun.wait()
         assert (await served.refused("PUT", OUTPUT_PATH, b"more"))[:2] == (429, "Busy")
@@ -224,12 +225,12 @@ async def test_one_that_goes_away_in_the_middle_leaves_its_place_and_no_tracebac
         begun.set()
         await asyncio.Event().wait()
 
-    async with serving(body_seconds=30) as served:
+    async with serving() as served:
         sending = asyncio.create_task(served.ask("PUT", CHECKPOINT_PATH, cut()))
         await begun.wait()
         assert (await served.refused("PUT", OUTPUT_PATH, b"more"))[:2] == (429, "Busy")
         sending.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await served.ask("PUT", OUTPUT_PATH, b"more"))[0] != 204:
                 served.counter.now += 1
     assert [line for line in caplog.messages if "Error" in line] == []
