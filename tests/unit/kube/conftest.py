@@ -18,4 +18,11 @@ async def server() -> AsyncIterator[FakeApiServer]:
 @pytest.fixture
 async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
     async with aiohttp.ClientSession() as session:
-        yield KubeClient(session, server.url, request_timeout=2.0, stream_silence=0.5)
+        yield KubeClient(session, server.url)
+
+
+@pytest.fixture
+async def impatient(server: FakeApiServer) -> AsyncIterator[KubeClient]:
+    """One that gives a watch up when it has heard nothing for half a second."""
+    async with aiohttp.ClientSession() as session:
+        yield KubeClient(session, server.url, stream_silence=0.5)

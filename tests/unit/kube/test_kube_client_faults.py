@@ -1,6 +1,7 @@
 """What the client makes of answers that go wrong."""
 
 import asyncio
+import socket
 from contextlib import aclosing
 
 import aiohttp
@@ -110,17 +111,18 @@ async def test_a_late_answer_is_unreachable(server: FakeApiServer) -> None:
             await KubeClient(session, server.url, request_timeout=0.05).get(PODS)
 
 
-async def test_nobody_listening_is_unreachable(server: FakeApiServer, client: KubeClient, unused_tcp_port: int) -> None:
-    client = KubeClient(client._session, f"http://127.0.0.1:{unused_tcp_port}")
+async def test_nobody_listening_is_unreachable(server: FakeApiServer, client: KubeClient) -> None:
+    with socket.socket() as ours:  # and nobody listens on it
+        ours.bind(("127.0.0.1", 0))
+        client = KubeClient(client._session, f"http://127.0.0.1:{ours.getsockname()[1]}")
+        with pytest.raises(kube_errors.Unreachable, match="Cannot connect"):
+            await client.get(PODS)
+        with pytest.raises(kube_errors.Unreachable, match="watch of"):
+            await anext(client.watch(PODS, resource_version="1"))
 
-    with pytest.raises(kube_errors.Unreachable, match="Cannot connect"):
-        await client.get(PODS)
-    with pytest.raises(kube_errors.Unreachable, match="watch of"):
-        await anext(client.watch(PODS, resource_version="1"))
 
-
-async def test_a_silent_watch_ends_by_itself(server: FakeApiServer, client: KubeClient) -> None:
-    lines = [line async for line in client.watch(PODS, resource_version=str(server.store.version))]
+async def test_a_silent_watch_ends_by_itself(server: FakeApiServer, impatient: KubeClient) -> None:
+    lines = [line async for line in impatient.watch(PODS, resource_version=str(server.store.version))]
 
     assert lines == []
 

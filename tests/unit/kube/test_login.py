@@ -291,7 +291,7 @@ async def test_kopf_watches_and_logs_in_again_over_the_shared_pool(account: Path
                     memo=kopf.Memo(),
                 )
             )
-            await server.until(lambda: seen and len(server.watches), seconds=20)
+            await server.until(lambda: seen and len(server.watches))
             server.put("agenttasks", {"metadata": {"name": "b"}, "spec": {}})
             await server.until(lambda: ("ADDED", "b") in seen)
             server.patch("agenttasks", "b", {"status": {"phase": "Succeeded"}}, subresource="status")
@@ -299,15 +299,15 @@ async def test_kopf_watches_and_logs_in_again_over_the_shared_pool(account: Path
 
             server.token = "second"  # refused for good now: kopf closes its session and asks for another
             server.drop_watches(clean=True)
-            await server.until(lambda: connection._logins > 1, seconds=20)
+            await server.until(lambda: connection._logins > 1)
             (account / "token").write_text("second")
-            await server.until(lambda: len(server.watches), seconds=20)
+            await server.until(lambda: len(server.watches))
             server.put("agenttasks", {"metadata": {"name": "c"}, "spec": {}})
             await server.until(lambda: ("ADDED", "c") in seen)
             await KubeClient(connection.session, connection.server).get(MAPS)
 
             stop.set()
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, 60)
 
     assert server.writes == []
 

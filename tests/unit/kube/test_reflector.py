@@ -83,6 +83,11 @@ def watches(server: FakeApiServer) -> list[str]:
     return [path for _, path in server.requests if "watch=true" in path]
 
 
+async def opened(server: FakeApiServer, count: int) -> None:
+    """Wait until so many watches have been asked for, and the last one is open: between two there is none for a moment only."""
+    await server.until(lambda: len(watches(server)) == count and len(server.watches))
+
+
 def lists(server: FakeApiServer) -> list[str]:
     return [path for _, path in server.requests if "watch=true" not in path]
 
@@ -193,8 +198,8 @@ async def test_a_bookmark_moves_the_point_of_resuming(server: FakeApiServer, cli
     assert f"resourceVersion={server.store.version}" in watches(server)[1]
 
 
-async def test_a_silent_watch_is_given_up_and_resumed(server: FakeApiServer, client: KubeClient) -> None:
-    async with mirror(client) as found:
+async def test_a_silent_watch_is_given_up_and_resumed(server: FakeApiServer, impatient: KubeClient) -> None:
+    async with mirror(impatient) as found:
         await server.until(lambda: len(server.watches))
         server.stall_watches()
         server.put("pods", pod("a"))
@@ -215,10 +220,10 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_hammered(server: Fa
 
 async def test_watches_closed_cleanly_at_once_back_off_too(server: FakeApiServer, client: KubeClient) -> None:
     async with mirror(client) as found:
-        for _ in range(4):
-            await server.until(lambda: len(server.watches))
+        for number in range(1, 5):
+            await opened(server, number)
             server.drop_watches(clean=True)
-            await server.until(lambda: not len(server.watches))
+        await opened(server, 5)
 
     assert found.slept[:3] == [0.2, 0.4, 0.8]
 
@@ -226,11 +231,11 @@ async def test_watches_closed_cleanly_at_once_back_off_too(server: FakeApiServer
 async def test_after_a_good_watch_the_first_failure_counts_as_the_first(server: FakeApiServer, client: KubeClient) -> None:
     now = [0.0]
     async with mirror(client, clock=lambda: now[0]) as found:
-        for _ in range(3):
-            await server.until(lambda: len(server.watches))
+        for number in range(1, 4):
+            await opened(server, number)
             now[0] += 11
             server.drop_watches(clean=True)
-            await server.until(lambda: not len(server.watches))
+        await opened(server, 4)
 
     assert set(found.slept) == {0.2}
 

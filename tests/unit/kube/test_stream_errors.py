@@ -31,9 +31,9 @@ async def test_no_answer_to_a_list_or_watch_ends_the_process(
     async with program(server) as controller:
         server.fail_next("GET", f"/agenttasks.*{what}", status, times=times)  # more often than kopf itself tries
         server.push("agenttasks", b'{"type": "ERROR", "object": {"code": 410}}\n')
-        await server.until(lambda: not server._faults._planned, 20)
+        await server.until(lambda: not server._faults._planned)
         server.put("agenttasks", task("after"))
-        await ended(server, "after", seconds=20)
+        await ended(server, "after")
         assert not controller.failed.is_set()
 
 
