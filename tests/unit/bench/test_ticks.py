@@ -14,7 +14,9 @@ async def test_stopped_ticks_read_nothing_any_more() -> None:
         return 0.0
 
     ticks = Ticks(waited)
-    await asyncio.sleep(1.5 * TICK_SECONDS)
+    async with asyncio.timeout(60):
+        while reads < 2:  # noqa: ASYNC110 - ticks set no event
+            await asyncio.sleep(TICK_SECONDS / 2)
     ticks.stop()
     before = reads
     await asyncio.sleep(2 * TICK_SECONDS)

@@ -25,6 +25,6 @@ def test_a_failed_command_shows_its_status_and_the_end_of_its_output(tmp_path: P
 
 
 def test_a_long_command_gives_signs_of_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.05)
     assert run_showing_life("build", ["sh", "-c", "echo step one; sleep 1.2"], tmp_path / "build.log") >= 1
     assert "step one" in capsys.readouterr().err
