@@ -160,6 +160,24 @@ async def test_a_lease_that_somebody_deleted_or_touched_is_taken_again(make: Mak
     assert one.leading()
 
 
+@pytest.mark.parametrize(("writer", "holder"), [("one", ""), ("two", "two")], ids=["a renewal that was broken off", "another leader"])
+async def test_a_lease_that_changed_is_given_back_if_it_is_still_ours(
+    make: Make, api: tuple[KubeClient, str], writer: str, holder: str
+) -> None:
+    """A leader that stops amid a renewal does not hear of what the server has made of it."""
+    client, namespace = api
+    one, other_clock = make("one", Clock()), Clock()
+    assert await one._try()
+    other = make(writer, other_clock)
+    if not await other._try():
+        other_clock.now += 16
+        assert await other._try()
+
+    await one.release()
+
+    assert decode(await client.get(lease_path(namespace, NAME))).spec.holder_identity == holder
+
+
 async def test_a_single_replica_needs_no_lease() -> None:
     alone = Always()
     runs = asyncio.create_task(alone.run())

@@ -102,11 +102,20 @@ class Leadership:
             return
         self._until = float("-inf")
         try:
-            await self._write(self._lease, released(self._lease, now=self._wall()))
+            await self._give_back(self._lease)
         except KubeError as error:
             logger.warning("lease not released, it runs out by itself: %s", error)
         else:
             logger.info("lease %s/%s released", self._terms.namespace, self._terms.name)
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await self._write(lease, released(lease, now=self._wall()))
+        except Conflict:  # perhaps with a renewal of ours that was broken off, and arrived all the same
+            found = decode(await self._client.get(self._path))
+            if found.spec.holder_identity != self._terms.identity:
+                raise
+            await self._write(found, released(found, now=self._wall()))
 
     async def _try(self) -> bool:
         """Take or renew the lease; whether it is ours now."""
