@@ -67,9 +67,11 @@ def looks_again(task: SeenTask, spec: AgentTaskSpec, pod: SeenPod, now: float) -
     asks = asks_node_from(pod)
     if asks is not None and now < asks:
         return asks
-    if held_up(pod) is None:
-        return now + LEAST_SLEEP if asks is not None else None  # a slow node says it late, and status tells it before the class is given up
-    return now + max(_patience(task, spec), LEAST_SLEEP)
+    seldom = max(_patience(task, spec), LEAST_SLEEP)
+    if held_up(pod) is not None:
+        return now + seldom
+    # A slow node says it late, and status tells it before the class is given up; each look costs a list of events, so they become fewer.
+    return now + min(seldom, max(LEAST_SLEEP, now - asks)) if asks is not None else None
 
 
 def _patience(task: SeenTask, spec: AgentTaskSpec) -> float:

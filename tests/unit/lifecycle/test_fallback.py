@@ -248,7 +248,8 @@ def test_a_node_that_has_said_nothing_yet_is_asked_again_before_its_class_is_giv
     silent, patient = pod(unprepared_since=CREATED + 4.5, device=GPU), task(device={"classes": ["gpu", "cpu"], "fallbackAfterSeconds": 30})
     refusing = pod(unprepared_since=CREATED + 4.5, unprepared="refused", device=GPU)
 
-    assert at(7, seen(silent), patient).requeue_after == 10
+    assert [at(now, seen(silent), patient).requeue_after for now in (7, 17, 27)] == [10, 10.5, 20.5]
+    assert at(27, seen(silent), wishing()).requeue_after == 10  # where its patience is over sooner
     assert at(17, seen(refusing, next_class=CPU), patient).requeue_after == 17.5
     assert at(7, seen(refusing), patient).requeue_after == 30
 
