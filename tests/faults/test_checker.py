@@ -116,6 +116,30 @@ def test_late_writes_secrets_and_tracebacks_are_found() -> None:
     assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}
 
 
+CUT_OFF = """2026-11-26 07:39:32,280 ERROR   an error occurred during closing of asynchronous generator <async_generator object infinite_watch at 0x7f>
+asyncgen: <async_generator object infinite_watch at 0x7f>
+Traceback (most recent call last):
+  File "kopf/_cogs/clients/watching.py", line 88, in infinite_watch
+    yield raw_event
+GeneratorExit
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "kopf/_cogs/clients/watching.py", line 75, in infinite_watch
+    async with streaming_block(
+RuntimeError: generator didn't stop after athrow()
+"""
+
+
+def test_a_watch_of_kopf_that_sigterm_cuts_off_is_no_traceback_of_ours() -> None:
+    ours = "2026-11-26 07:39:33,000 ERROR   task t1: reconciling failed\nTraceback (most recent call last):\nKeyError: 1\n"
+    assert broken(WELL, log=CUT_OFF) == set()
+    assert broken(WELL, log=CUT_OFF + ours) == {"traceback in the log"}
+    assert broken(WELL, log=CUT_OFF.split("RuntimeError")[0] + ours + CUT_OFF) == {"traceback in the log"}
+    assert broken(WELL, log=CUT_OFF.replace("infinite_watch", "stream_of_ours")) == {"traceback in the log"}
+
+
 def test_a_write_is_late_by_its_time_and_not_by_its_line(tmp_path: Path) -> None:
     """An answer of more than 4 KiB is sent before the request is over, and its line may come after those of later requests."""
     log = tmp_path / "audit.log"
