@@ -116,7 +116,8 @@ def test_late_writes_secrets_and_tracebacks_are_found() -> None:
     assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}
 
 
-CUT_OFF = """2026-11-26 07:39:32,280 ERROR   an error occurred during closing of asynchronous generator <async_generator object infinite_watch at 0x7f>
+CUT_OFF = """\
+2026-11-26 07:39:32,280 ERROR   an error occurred during closing of asynchronous generator <async_generator object infinite_watch at 0x7f>
 asyncgen: <async_generator object infinite_watch at 0x7f>
 Traceback (most recent call last):
   File "kopf/_cogs/clients/watching.py", line 88, in infinite_watch
