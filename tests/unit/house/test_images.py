@@ -1,5 +1,7 @@
 """The names of images follow their content."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,19 @@ def test_an_image_is_pushed_or_loaded_or_named(
 def test_sizes_of_buildah_are_read_from_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.stores.output", lambda *command: "278 MB\n" if command[-1] == "a:1" else "194 MB\n")
     assert ToolStore("buildah", "base:1", cluster="current", registry="").sizes("a:1") == (278_000_000, 84_000_000)
+
+
+def test_the_package_index_is_found_where_the_active_python_has_no_pip(tmp_path: Path) -> None:
+    """A virtual environment without pip in front of PATH; `set -euo pipefail` then ended the build without a word."""
+    for name in ("python3", "pip3"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    text = (ROOT / "tests" / "cluster" / "image.sh").read_text()
+    function = re.search(r"^pip_settings\(\) \{\n.*?^\}\n", text, re.DOTALL | re.MULTILINE)
+    assert function is not None
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PIP_INDEX_URL": "https://index.example/simple"}
+    script = f"set -euo pipefail\n{function[0]}pip_settings | sed -n 's/index-url/&/p'"
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert ":env:.index-url='https://index.example/simple'" in done.stdout
