@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,11 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.fakes.held_port import held_port
 from tests.faults.api import Api, Refused
 from tests.faults.eventually import PATIENCE, eventually
 from tests.faults.launching import ForkServer, die_with_us
 from tests.faults.paths import path
-from tests.faults.ports import held_port
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = ROOT / "tests" / "cluster" / "bin"
@@ -63,7 +64,8 @@ class ControlPlane:
         self.folder = folder
         self.audit = folder / "audit.log"
         self.token = secrets.token_hex(16)
-        (etcd, peer, self._port, self._manager_port), self._holders = zip(*(held_port() for _ in range(4)), strict=True)
+        self._holding = ExitStack()
+        etcd, peer, self._port, self._manager_port = (self._holding.enter_context(held_port()) for _ in range(4))
         self._etcd, self._peer = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
         self.server = f"https://127.0.0.1:{self._port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -157,8 +159,7 @@ class ControlPlane:
         self.controllers.stop()
         for name in reversed(list(self._running)):
             self.kill(name)
-        for one in self._holders:
-            one.close()
+        self._holding.close()
 
     async def _etcd_serves(self, session: aiohttp.ClientSession) -> bool:
         try:

@@ -6,15 +6,15 @@ not name is passed on as it is.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Final, Self
 
 import aiohttp
 from aiohttp import web
 
+from tests.fakes.held_port import held_port
 from tests.faults.eventually import PATIENCE
 from tests.faults.plan import Plan
-from tests.faults.ports import held_port
 from tests.faults.request import Request, parse
 
 _PASSED: Final = ("Authorization", "Accept", "Content-Type", "User-Agent")
@@ -127,6 +127,7 @@ class FaultProxy:
         self.seen: list[Request] = []
         """Every request, in the order of arrival."""
         self._changed = asyncio.Condition()
+        self._holding = ExitStack()
 
     async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False, limit=0), auto_decompress=False)
@@ -134,14 +135,14 @@ class FaultProxy:
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        self.port, self._holder = held_port()
+        self.port = self._holding.enter_context(held_port())
         await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
         await self.session.close()
-        self._holder.close()
+        self._holding.close()
 
     @property
     def url(self) -> str:

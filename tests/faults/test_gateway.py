@@ -16,12 +16,12 @@ from agenttask.api.constants import ANNOTATION_DOCUMENT, ENV_GATEWAY_TOKEN
 from agenttask.api.gateway import CHECKPOINT_PATH, MAX_RECORD_BYTES, OUTPUT_PATH, REPORT_PATH
 from agenttask.controller.gateway.tokens import Tokens, read_keys
 from tests.fakes.gateway_desk import SecretFolder
+from tests.fakes.held_port import held_port
 from tests.fakes.kubelet import FakePod, said
 from tests.faults.arena import Arena, Open
 from tests.faults.checker import End
 from tests.faults.lives import SUCCEEDED
 from tests.faults.paths import path
-from tests.faults.ports import held_port
 
 PATHS = (("GET", CHECKPOINT_PATH), ("PUT", CHECKPOINT_PATH), ("PUT", OUTPUT_PATH), ("POST", REPORT_PATH))
 TWICE = End(phase="Succeeded", reason="Succeeded", output="done", pods=2)
@@ -32,8 +32,7 @@ async def flags(folder: Path) -> AsyncIterator[list[str]]:
     """The settings of a controller with a gateway of its own, on a port that stays its own."""
     await asyncio.to_thread(folder.mkdir)
     SecretFolder(folder, host="localhost")
-    port, holder = held_port()
-    with holder:
+    with held_port() as port:
         yield [f"gateway.port={port}", f"gateway.url=https://localhost:{port}", f"gateway.certificateDir={folder}", "gateway.enabled=true"]
 
 

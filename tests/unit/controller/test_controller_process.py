@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.controller_program import ended, node, success, task
-from tests.fakes.ports import free_port
+from tests.fakes.held_port import held_port
 
 from agenttask.controller import main as main_module
 from agenttask.controller.main import main
@@ -33,8 +33,9 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @pytest.fixture
-def port() -> int:
-    return free_port()
+def port() -> Iterator[int]:
+    with held_port() as port:
+        yield port
 
 
 def environment(folder: Path, url: str) -> dict[str, str]:

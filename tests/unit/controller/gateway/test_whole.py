@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.controller_program import asking, ended, model, node, phase, program, status, task
 from tests.fakes.gateway_desk import SecretFolder
-from tests.fakes.ports import free_port
+from tests.fakes.held_port import held_port
 
 from agenttask.api import report as reports
 from agenttask.api.constants import ANNOTATION_DOCUMENT, ENV_GATEWAY_TOKEN
@@ -44,10 +44,15 @@ class Runner:
 
 
 @pytest.fixture
-def flags(tmp_path: Path) -> list[str]:
+def flags(tmp_path: Path) -> Iterator[list[str]]:
     SecretFolder(tmp_path, host="localhost")
-    port = free_port()
-    return ["gateway.enabled=true", f"gateway.port={port}", f"gateway.url=https://localhost:{port}", f"gateway.certificateDir={tmp_path}"]
+    with held_port() as port:
+        yield [
+            "gateway.enabled=true",
+            f"gateway.port={port}",
+            f"gateway.url=https://localhost:{port}",
+            f"gateway.certificateDir={tmp_path}",
+        ]
 
 
 @pytest.fixture
