@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from agenttask.runner.cancelling import cancel
 from agenttask.runner.checkpoint_shelf import Shelf
 from agenttask.runner.checkpoint_store import CheckpointStore, CheckpointTooLarge, CheckpointUnavailable
 
@@ -90,7 +91,7 @@ class CheckpointWriter:
 
     async def aclose(self) -> None:
         """Save the last, and stop."""
-        await _ended(self._task)
+        await cancel(self._task)
         self._task = None
         await self.flush()
 
@@ -103,8 +104,8 @@ class CheckpointWriter:
     async def succeeded(self) -> None:
         """The run is done; where its last checkpoint is of no use, none is saved any more, nor waited for."""
         if not self._pace.when_succeeded:
-            await _ended(self._task)
-            await _ended(self._save_task)
+            await cancel(self._task)
+            await cancel(self._save_task)
             self._task, self._unsaved = None, False
 
     async def _flush(self) -> None:
@@ -172,11 +173,3 @@ class CheckpointWriter:
         for change in changes:
             change(self._shelf)
         return self._shelf.document()
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})  # awaited itself, its cancellation could not be told from that of whoever waits here
-        if not task.cancelled():
-            task.result()

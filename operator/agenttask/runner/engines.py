@@ -251,9 +251,8 @@ class Engines:
             if resident.load is not None and not resident.load.done():
                 resident.load.cancel()
         for resident in residents:
-            with contextlib.suppress(Exception, asyncio.CancelledError):  # its callers have been told
-                if resident.load is not None:
-                    await resident.load
+            if resident.load is not None:
+                await asyncio.wait({resident.load})  # its callers have been told how it ended
             with contextlib.suppress(Exception):
                 await self._discard(resident)
         if self._misses:

@@ -5,7 +5,6 @@ microseconds: together below 0.1 % of one core.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from agenttask.plugin.threading import ThreadingState
+from agenttask.runner.cancelling import cancel
 from agenttask.runner.loop_lag import LoopLag
 from agenttask.runner.usage_probe import Reading
 
@@ -112,10 +112,7 @@ class ResourceMonitor:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lag.stop()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancel(self._task)
 
     async def sample(self) -> ResourceSample | None:
         """Take one now; None where the probe has nothing to tell."""

@@ -5,11 +5,11 @@ to tell or to ask. Nothing depends on one that is lost: the next one tells all a
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agenttask.api.gateway import FIRST_REPORT_SECONDS, REPORT_SECONDS, LiveReport, ReportAnswer, Share
+from agenttask.runner.cancelling import cancel
 from agenttask.runner.gateway.errors import Fenced, GatewayError, GatewayUnavailable
 
 _ANSWER_SECONDS = 15.0
@@ -69,11 +69,8 @@ class LiveReports:
 
     async def over(self) -> None:
         """The last word is the termination message's."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        await cancel(task)
 
     async def tell(self) -> None:
         """Once more, though the run is over: status shows its steps as they ended while something else is waited for."""
