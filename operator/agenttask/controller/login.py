@@ -8,7 +8,7 @@ import asyncio
 import random as randomness
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,7 +20,7 @@ from agenttask.controller import kubeconfig
 from agenttask.controller.authority import CaFile, following
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
-from agenttask.controller.stream_errors import survive
+from agenttask.controller.stream_errors import session_open, survive
 from agenttask.controller.tokens import FileToken, bearer
 from agenttask.controller.watch_pace import WatchPace
 
@@ -89,14 +89,16 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         self._connector = aiohttp.TCPConnector(limit=0, ssl=self._credentials.tls if self._credentials.tls is not None else True)
-        self.session = self._open()
+        self.session = self._open(outer=(), inner=())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.session.close()
         await self._connector.close()
 
-    def _open(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+    def _open(
+        self, *, outer: Sequence[aiohttp.ClientMiddlewareType], inner: Sequence[aiohttp.ClientMiddlewareType]
+    ) -> aiohttp.ClientSession:
         """A session on the shared pool; closing it leaves the pool open."""
         token, authority = self._credentials.token, self._credentials.authority
         own = (
@@ -106,7 +108,7 @@ class Connection:
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            middlewares=(*middlewares, *own),
+            middlewares=(*outer, *own, *inner),
             proxy=self._credentials.proxy,
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,8 +125,7 @@ class Connection:
             if self._logins:
                 await asyncio.sleep(RELOGINS.delay(self._logins, self._random))
             self._logins += 1
-            return kopf.AiohttpSession(
-                server=self.server, aiohttp_session=self._open(survive, self._pace), default_namespace=self.namespace
-            )
+            session = self._open(outer=(survive, self._pace), inner=(session_open,))
+            return kopf.AiohttpSession(server=self.server, aiohttp_session=session, default_namespace=self.namespace)
 
         return connect

@@ -2,7 +2,8 @@
 
 A 410 as the answer to a watch, rather than as an event of it: asked again without the version or page that is too old, it
 brings everything anew, as a list does. What else is refused (403 while a right is missing, 404 while the CRD is, 5xx of an
-outage that lasts) is told to kopf as a lost connection: that is tried again for ever, with its back-off.
+outage that lasts) is told to kopf as a lost connection: that is tried again for ever, with its back-off. And a request
+that still waits for its turn, or for a fresh token, when kopf closes the session under it (a 401 of another stream).
 """
 
 from typing import Final
@@ -37,3 +38,14 @@ async def survive(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandler
         return response
     async with response:
         raise Refused(f"{response.status} {response.reason}: {(await response.text())[:500]}")
+
+
+async def session_open(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """The innermost middleware of kopf's sessions: aiohttp 3.14 looks whether the session is closed only before the outermost.
+
+    Raises:
+        RuntimeError: as aiohttp itself says it; kopf then takes its new session.
+    """
+    if request.session.closed:
+        raise RuntimeError("Session is closed")
+    return await handler(request)

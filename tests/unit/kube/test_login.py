@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
 import pytest
 import trustme
@@ -259,6 +260,60 @@ async def test_kopf_closing_its_session_leaves_ours_working(monkeypatch: pytest.
         await second.aiohttp_session.close()
 
         await KubeClient(connection.session, connection.server).get(MAPS)
+
+
+async def test_kopf_goes_on_when_its_session_is_closed_under_a_watch_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a 401 of another stream does it; aiohttp's assertion about it ended the watch, and with it the process."""
+    monkeypatch.setattr(login_module, "RELOGINS", Backoff(initial=0.01, maximum=0.01))
+    registry, stop = kopf.OperatorRegistry(), asyncio.Event()
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = settings.peering.standalone = True
+    settings.posting.enabled = False
+    seen: list[str] = []
+    sessions: list[aiohttp.ClientSession] = []
+
+    class Gate:
+        """A token that comes when it is let go."""
+
+        def __init__(self) -> None:
+            self.open, self.waits = asyncio.Event(), False
+            self.open.set()
+
+        async def current(self, *, refused: str | None = None) -> str:
+            self.waits = not self.open.is_set()
+            await self.open.wait()
+            return "t"
+
+    @kopf.on.event("agenttask.dev", "v1alpha1", "agenttasks", registry=registry)
+    async def observe(name: str, **_: Any) -> None:
+        seen.append(name)
+
+    gate = Gate()
+    async with FakeApiServer() as server, Connection(Credentials(server=server.url, token=gate)) as connection:
+        connect = connection.login()
+
+        async def login(**arguments: Any) -> kopf.AiohttpSession:
+            found = await connect(**arguments)
+            sessions.append(found.aiohttp_session)
+            return found
+
+        kopf.on.login(registry=registry)(login)
+        operator = kopf.operator(
+            registry=registry, settings=settings, clusterwide=False, namespaces=["default"], stop_flag=stop, memo=kopf.Memo()
+        )
+        running = asyncio.create_task(operator)
+        await server.until(lambda: len(server.watches))
+        gate.open.clear()
+        server.drop_watches(clean=True)
+        await server.until(lambda: gate.waits)
+        await sessions[-1].close()
+        gate.open.set()
+        server.put("agenttasks", {"metadata": {"name": "a"}, "spec": {}})
+        await server.until(lambda: running.done() or seen)
+        assert (running.done(), set(seen), len(sessions)) == (False, {"a"}, 2)
+
+        stop.set()
+        await asyncio.wait_for(running, 60)
 
 
 async def test_kopf_watches_and_logs_in_again_over_the_shared_pool(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
