@@ -84,6 +84,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         return described[-3000:] + self.kubectl("logs", "-l", selector, "--tail=30", check=False)
 
 
+def step_phases(status: dict[str, Any]) -> list[str | None]:
+    """The phase of each step; None where its turn has not come."""
+    return [one.get("phase") for one in status.get("steps", [])]
+
+
 def node_folder(volume: str, *, claim: str, mode: str) -> list[dict[str, Any]]:
     """A folder of the node as a PersistentVolume of this name, and the claim that is bound to it."""
     common = {"accessModes": [mode], "storageClassName": "by-hand"}

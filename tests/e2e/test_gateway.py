@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Namespace, node_folder
+from tests.e2e.cluster import Namespace, node_folder, step_phases
 from tests.e2e.conftest import kept_steps, records
 
 pytestmark = pytest.mark.cluster
@@ -65,8 +65,7 @@ def test_steps_show_while_the_pod_runs_and_a_pod_that_is_lost_costs_no_finished_
         step("wait", "test {{ attempt }} = 2 || sleep 600; cat found"),
     )
     release.apply(task("longer", *steps, output="{{ steps.think.text }}{{ steps.wait.text }}"))
-    phases = ["Succeeded", "Running"]
-    shown = release.until("longer", lambda status: [each["phase"] for each in status.get("steps", [])] == phases, seconds=90)
+    shown = release.until("longer", lambda status: step_phases(status) == ["Succeeded", "Running"], seconds=120)
     assert shown["progress"] == "1/2"
     kept(release, ["longer"], ["think"])  # status and checkpoint come each in their own time
     assert len(records(release, "longer")) == 1

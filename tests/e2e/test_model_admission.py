@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import Namespace, step_phases
 from tests.e2e.conftest import model
 from tests.e2e.held import held, let_go
 from tests.e2e.test_tasks import task
@@ -45,7 +45,7 @@ def test_a_breaker_that_is_open_in_a_running_pod_holds_the_next_task_until_it_cl
     broken = {"client": "openai", "endpoint": "http://llm:8080/500/v1", "model": "broken", "retry": {"limit": 0}}
     release.apply(model("broken-lately", {**broken, "circuitBreaker": breaker}))
     release.apply(ask("trips", "broken-lately", after=(held("hold"),), continueOnError=True))
-    tripped = release.until("trips", lambda status: [one["phase"] for one in status.get("steps", [])] == ["Failed", "Running"], seconds=120)
+    tripped = release.until("trips", lambda status: step_phases(status) == ["Failed", "Running"], seconds=120)
     release.apply(ask("held-back", "broken-lately"))
 
     waits = release.until("held-back", lambda status: status.get("reason") == "ModelBreakerOpen", seconds=OPEN_SECONDS)

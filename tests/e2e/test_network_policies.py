@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import cluster_required
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import Namespace, step_phases
 from tests.e2e.conftest import endpoint_objects, install, kept_steps, model, uninstall
 from tests.fakes.otlp_sink import OtlpSink
 from tests.go_install import NoGo
@@ -251,9 +251,7 @@ def watch_a_resume_and_a_large_output(denied: Denied, space: Namespace) -> set[s
         ),
         task("large", denied.step("say", "head -c 500000 /dev/zero | tr '\\0' x"), output="{{ steps.say.text }}"),
     )
-    shown = space.until(
-        "longer", lambda status: [each["phase"] for each in status.get("steps", [])] == ["Succeeded", "Running"], seconds=180
-    )
+    shown = space.until("longer", lambda status: step_phases(status) == ["Succeeded", "Running"], seconds=180)
     assert shown["progress"] == "1/2"
     end = time.monotonic() + 60
     while (kept := kept_steps(space, "longer")) != ["think"]:  # told and kept apart, in any order
