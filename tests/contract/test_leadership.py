@@ -161,8 +161,9 @@ async def test_a_lease_that_somebody_deleted_or_touched_is_taken_again(make: Mak
 
 
 @pytest.mark.parametrize(("writer", "holder"), [("one", ""), ("two", "two")], ids=["a renewal that was broken off", "another leader"])
+@pytest.mark.parametrize("known", [False, True], ids=["unheard of", "heard of by the next renewal"])
 async def test_a_lease_that_changed_is_given_back_if_it_is_still_ours(
-    make: Make, api: tuple[KubeClient, str], writer: str, holder: str
+    make: Make, api: tuple[KubeClient, str], writer: str, holder: str, known: bool
 ) -> None:
     """A leader that stops amid a renewal does not hear of what the server has made of it."""
     client, namespace = api
@@ -172,6 +173,8 @@ async def test_a_lease_that_changed_is_given_back_if_it_is_still_ours(
     if not await other._try():
         other_clock.now += 16
         assert await other._try()
+    if known:
+        assert not await one._try()
 
     await one.release()
 

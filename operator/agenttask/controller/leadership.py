@@ -98,24 +98,34 @@ class Leadership:
 
     async def release(self) -> None:
         """Give the lease back, so that another replica can go on at once; whatever was to be written is written."""
-        if self._lease is None or self._clock() >= self._until:
+        if self._clock() >= self._until:
             return
         self._until = float("-inf")
         try:
-            await self._give_back(self._lease)
+            await self._give_back()
         except KubeError as error:
             logger.warning("lease not released, it runs out by itself: %s", error)
         else:
             logger.info("lease %s/%s released", self._terms.namespace, self._terms.name)
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self) -> None:
         try:
+            lease = self._lease if self._lease is not None else await self._ours()
             await self._write(lease, released(lease, now=self._wall()))
         except Conflict:  # perhaps with a renewal of ours that was broken off, and arrived all the same
-            found = decode(await self._client.get(self._path))
-            if found.spec.holder_identity != self._terms.identity:
-                raise
-            await self._write(found, released(found, now=self._wall()))
+            lease = await self._ours()
+            await self._write(lease, released(lease, now=self._wall()))
+
+    async def _ours(self) -> Lease:
+        """The lease as it stands.
+
+        Raises:
+            Conflict: another replica holds it.
+        """
+        found = decode(await self._client.get(self._path))
+        if found.spec.holder_identity != self._terms.identity:
+            raise Conflict(409, "HeldByAnother", f"{found.spec.holder_identity!r} holds it")
+        return found
 
     async def _try(self) -> bool:
         """Take or renew the lease; whether it is ours now."""

@@ -20,7 +20,7 @@ from agenttask.controller import kubeconfig
 from agenttask.controller.authority import CaFile, following
 from agenttask.controller.backoff import Backoff
 from agenttask.controller.credentials import Credentials, LoginError
-from agenttask.controller.stream_errors import session_open, survive
+from agenttask.controller.stream_errors import closed_under_way, survive
 from agenttask.controller.tokens import FileToken, bearer
 from agenttask.controller.watch_pace import WatchPace
 
@@ -125,7 +125,7 @@ class Connection:
             if self._logins:
                 await asyncio.sleep(RELOGINS.delay(self._logins, self._random))
             self._logins += 1
-            session = self._open(outer=(survive, self._pace), inner=(session_open,))
+            session = self._open(outer=(survive, self._pace), inner=(closed_under_way,))
             return kopf.AiohttpSession(server=self.server, aiohttp_session=session, default_namespace=self.namespace)
 
         return connect

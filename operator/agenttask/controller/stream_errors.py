@@ -2,8 +2,9 @@
 
 A 410 as the answer to a watch, rather than as an event of it: asked again without the version or page that is too old, it
 brings everything anew, as a list does. What else is refused (403 while a right is missing, 404 while the CRD is, 5xx of an
-outage that lasts) is told to kopf as a lost connection: that is tried again for ever, with its back-off. And a request
-that still waits for its turn, or for a fresh token, when kopf closes the session under it (a 401 of another stream).
+outage that lasts) is told to kopf as a lost connection: that is tried again for ever, with its back-off. A request that
+waits for its turn, a fresh token or a connection when kopf closes the session under it (a 401 of another stream) is told
+as one on a closed session: kopf goes on with its new one.
 """
 
 from typing import Final
@@ -40,12 +41,15 @@ async def survive(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandler
         raise Refused(f"{response.status} {response.reason}: {(await response.text())[:500]}")
 
 
-async def session_open(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """The innermost middleware of kopf's sessions: aiohttp 3.14 looks whether the session is closed only before the outermost.
+async def closed_under_way(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """The innermost middleware of kopf's sessions. aiohttp 3.14 asks once whether a session is closed, before the outermost one.
 
     Raises:
-        RuntimeError: as aiohttp itself says it; kopf then takes its new session.
+        RuntimeError: the session was closed since; in the words that aiohttp itself has for it.
     """
-    if request.session.closed:
-        raise RuntimeError("Session is closed")
-    return await handler(request)
+    try:
+        return await handler(request)
+    except (AssertionError, AttributeError) as error:  # a closed session has no pool any more
+        if request.session.closed:
+            raise RuntimeError("Session is closed") from error
+        raise

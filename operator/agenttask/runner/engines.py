@@ -250,11 +250,13 @@ class Engines:
         for resident in residents:
             if resident.load is not None and not resident.load.done():
                 resident.load.cancel()
-        for resident in residents:
-            if resident.load is not None:
-                await asyncio.wait({resident.load})  # its callers have been told how it ended
-            with contextlib.suppress(Exception):
-                await self._discard(resident)
+        try:
+            if loads := [resident.load for resident in residents if resident.load is not None]:
+                await asyncio.wait(loads)  # their callers have been told how they ended
+        finally:  # whoever is cancelled while it waits leaves no engine behind
+            for resident in residents:
+                with contextlib.suppress(Exception):
+                    await self._discard(resident)
         if self._misses:
             stats = self.stats
             self._log(

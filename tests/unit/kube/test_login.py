@@ -262,7 +262,9 @@ async def test_kopf_closing_its_session_leaves_ours_working(monkeypatch: pytest.
         await KubeClient(connection.session, connection.server).get(MAPS)
 
 
-async def test_kopf_goes_on_when_its_session_is_closed_under_a_watch_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")  # aiohttp forgets the one that came meanwhile
+@pytest.mark.parametrize("waits_for", ["token", "connection"])
+async def test_kopf_goes_on_when_its_session_is_closed_under_a_watch_that_waits(monkeypatch: pytest.MonkeyPatch, waits_for: str) -> None:
     """As a 401 of another stream does it; aiohttp's assertion about it ended the watch, and with it the process."""
     monkeypatch.setattr(login_module, "RELOGINS", Backoff(initial=0.01, maximum=0.01))
     registry, stop = kopf.OperatorRegistry(), asyncio.Event()
@@ -273,7 +275,7 @@ async def test_kopf_goes_on_when_its_session_is_closed_under_a_watch_that_waits(
     sessions: list[aiohttp.ClientSession] = []
 
     class Gate:
-        """A token that comes when it is let go."""
+        """A token, and the way to a connection, that come when they are let go."""
 
         def __init__(self) -> None:
             self.open, self.waits = asyncio.Event(), False
@@ -284,13 +286,20 @@ async def test_kopf_goes_on_when_its_session_is_closed_under_a_watch_that_waits(
             await self.open.wait()
             return "t"
 
+        async def connect(self, *arguments: Any, **named: Any) -> Any:
+            await self.current()
+            return await dial(*arguments, **named)
+
     @kopf.on.event("agenttask.dev", "v1alpha1", "agenttasks", registry=registry)
     async def observe(name: str, **_: Any) -> None:
         seen.append(name)
 
     gate = Gate()
-    async with FakeApiServer() as server, Connection(Credentials(server=server.url, token=gate)) as connection:
-        connect = connection.login()
+    token = gate if waits_for == "token" else FixedToken("t")
+    async with FakeApiServer() as server, Connection(Credentials(server=server.url, token=token)) as connection:
+        connect, dial = connection.login(), connection._connector.connect
+        if waits_for == "connection":
+            monkeypatch.setattr(connection._connector, "connect", gate.connect)
 
         async def login(**arguments: Any) -> kopf.AiohttpSession:
             found = await connect(**arguments)
