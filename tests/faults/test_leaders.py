@@ -61,7 +61,7 @@ async def test_a_replica_goes_on_when_the_leader_ends(run: Open, how: signal.Sig
         await second.ready()
         took = time.monotonic() - began
         logger.info("%s: another replica leads after %.1f s (lease %d s)", how.name, took, lease)
-        assert took < (lease if how == signal.SIGTERM else lease + 60)
+        assert took < (lease / 2 if how == signal.SIGTERM else lease + 60)  # not given back, it is over after 48 s at the earliest
         await living
         await here.judge(ends())
         assert second.exits == []
