@@ -7,23 +7,18 @@ I6 nothing is written once all is still. I8 no secret in status, log or requests
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from tests.fakes.cut_off_watch import without_cut_off_watches
 from tests.faults.history import Version, Write
 
 TERMINAL: Final = ("Succeeded", "Failed", "Cancelled")
 _UNCOUNTED: Final = ("leases", "events")
 _READS: Final = ("get", "list", "watch")
-_CUT_OFF: Final = re.compile(
-    r"an error occurred during closing of asynchronous generator <async_generator object infinite_watch [^\n]*\n"
-    r"(?:(?!\d{4}-\d\d-\d\d )[^\n]*\n)*?RuntimeError: generator didn't stop after athrow\(\)"
-)
-"""Of SIGTERM, when an event had come just then; no line of the log begins in between."""
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -260,7 +255,7 @@ def _secrets(history: History) -> Iterator[str]:
 
 def _log(history: History) -> Iterator[str]:
     """A traceback is a bug, whatever the cluster does; kopf's own watch may be cut off in mid-event when the process ends."""
-    log = _CUT_OFF.sub("", history.log)
+    log = without_cut_off_watches(history.log)
     if "Traceback" in log:
         begins = log.index("Traceback")
         yield f"traceback in the log: {log[max(0, begins - 300) : begins + 2500]}"

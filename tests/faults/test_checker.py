@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from tests.fakes.cut_off_watch import without_cut_off_watches
 from tests.faults.checker import End, History, belated, check, counted
 from tests.faults.history import Version, Write, begun_after, read_writes
 
@@ -139,6 +140,15 @@ def test_a_watch_of_kopf_that_sigterm_cuts_off_is_no_traceback_of_ours() -> None
     assert broken(WELL, log=CUT_OFF + ours) == {"traceback in the log"}
     assert broken(WELL, log=CUT_OFF.split("RuntimeError")[0] + ours + CUT_OFF) == {"traceback in the log"}
     assert broken(WELL, log=CUT_OFF.replace("infinite_watch", "stream_of_ours")) == {"traceback in the log"}
+
+
+def test_it_is_forgiven_in_a_log_of_json_too() -> None:
+    said, begins, trace = CUT_OFF.partition("ERROR   ")[2].strip().partition("\nTraceback")
+    cut_off = json.dumps({"level": "error", "message": said, "exception": (begins + trace).strip()})
+    ours = json.dumps({"level": "error", "message": "task t1: reconciling failed", "exception": "Traceback (most recent call last):\n"})
+    assert "Traceback" not in without_cut_off_watches(cut_off)
+    assert ours in without_cut_off_watches(f"{cut_off}\n{ours}\n{cut_off}")
+    assert ours in without_cut_off_watches(f"{cut_off.partition('RuntimeError')[0]}\n{ours}\n{cut_off}")
 
 
 def test_a_write_is_late_by_its_time_and_not_by_its_line(tmp_path: Path) -> None:

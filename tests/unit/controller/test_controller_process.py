@@ -14,10 +14,12 @@ import pytest
 import yaml
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.controller_program import ended, node, success, task
+from tests.fakes.cut_off_watch import without_cut_off_watches
 from tests.fakes.held_port import held_port
 
 from agenttask.controller import main as main_module
 from agenttask.controller.main import main
+from agenttask.domain.deadlines import WAITING_SETTLES
 
 Process = asyncio.subprocess.Process
 GRACE_SECONDS = 30
@@ -85,6 +87,7 @@ async def test_it_serves_tasks_answers_probes_and_ends_within_seconds_of_sigterm
     async with controller("--namespace", "default", environ=environ) as process:
         await until_readyz(port, 200)
         assert await probe(port, "/healthz") == (200, "ok")
+        came = time.monotonic()
         server.put("agenttasks", task("a"))
         await ended(server, "a")
         server.put("agenttasks", task("long"))
@@ -92,13 +95,14 @@ async def test_it_serves_tasks_answers_probes_and_ends_within_seconds_of_sigterm
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, said = await process.communicate()
-        took = time.monotonic() - began
+        ends = time.monotonic()
 
-    assert (process.returncode, b"Traceback" in said) == (0, False), said.decode()
-    assert took < GRACE_SECONDS / 2
+    assert (process.returncode, "Traceback" in without_cut_off_watches(said.decode())) == (0, False), said.decode()
+    assert ends - began < GRACE_SECONDS / 2
     made = [method for method, _ in server.writes]
-    # On a machine so busy that a task takes a second, its waiting is told as well.
     assert (made.count("POST"), made[0], set(made)) == (2, "POST", {"POST", "PATCH"})
+    # One end; on a machine so busy that a state lasts, each task may be told to start for two reasons, and to run, as well.
+    assert made.count("PATCH") <= (1 if ends - came < WAITING_SETTLES else 7), server.writes
     assert b'"message": "default/a: Succeeded (Succeeded)"' in said
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.controller_program import asking, ended, node, phase, program, success, task
+from tests.fakes.cut_off_watch import without_cut_off_watches
 from tests.unit.crds.schema_objects import body, edges, specs
 
 from agenttask.api.reasons import TERMINAL_REASONS, WAITING_REASONS
@@ -71,9 +72,9 @@ def stands(one: dict[str, Any]) -> str | None:
 
 
 def stumbles(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Errors in the log; kopf's watch may be cut off in mid-sentence at the end, which is none of ours."""
-    told = [line.getMessage() for line in caplog.records if line.exc_info or line.levelno >= logging.ERROR]
-    return [line for line in told if "closing of asynchronous generator" not in line]
+    """Errors in the log, with their traces."""
+    told = [logging.Formatter().format(line) for line in caplog.records if line.exc_info or line.levelno >= logging.ERROR]
+    return [line for line in told if without_cut_off_watches(line)]
 
 
 async def test_generated_tasks_end_or_wait_for_a_reason(caplog: pytest.LogCaptureFixture) -> None:
