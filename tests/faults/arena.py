@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from agenttask.controller.line_keeper import STATUS_SECONDS, TICK_SECONDS
 from tests.fakes.kubelet import FakeKubelet, FakePod, said
 from tests.faults.api import Api, Object, Refused
-from tests.faults.checker import TERMINAL, End, History, belated, check, counted
+from tests.faults.checker import TERMINAL, End, History, check, counted, unquiet
 from tests.faults.clock import skewed
 from tests.faults.control_plane import NODE, OPERATORS, ControlPlane, rendered, until_there
 from tests.faults.controller import ControllerProcess
@@ -24,8 +25,8 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.soak import SEED, SEED_VARIABLE, SOAK
 
 QUIET_SECONDS: Final = 1.0
-QUIET_TRIES: Final = 15
-"""A busy machine may be late with what was begun; what comes again and again was not."""
+AGAIN_SECONDS: Final = STATUS_SECONDS + 2 * TICK_SECONDS
+"""Longer than what comes again and again stays away."""
 GONE_SECONDS: Final = 90.0
 Script = Callable[[FakePod], Awaitable[None]]
 
@@ -187,16 +188,18 @@ class Arena:
         return history
 
     async def _still(self) -> tuple[list[Write], list[Write]]:
-        """All writes, and those that came while all should have been still. Where these were begun before, that is looked at anew."""
-        for _ in range(QUIET_TRIES):
-            still = datetime.now(UTC) + timedelta(seconds=0.2)  # what was begun may end
-            await asyncio.sleep(QUIET_SECONDS)
+        """All writes, and those after all was still. After one that may have been begun before, it is seen whether it comes again."""
+        still = datetime.now(UTC) + timedelta(seconds=0.2)  # what was begun may end
+        queues = any(one.plural == "agentqueues" and counted(one, self.users) for one in self.writes())
+        quiet, before = AGAIN_SECONDS if queues else QUIET_SECONDS, 0
+        while True:
+            await asyncio.sleep(quiet)
             writes = self.writes()
             late = begun_after(writes, still)
-            ours = [one for one in late if counted(one, self.users)]
-            if not ours or not all(map(belated, ours)):
-                break
-        return writes, late
+            ours = sum(counted(one, self.users) for one in late)
+            if ours == before or unquiet(late, self.users):
+                return writes, late
+            quiet, before = AGAIN_SECONDS, ours
 
     def _story(self) -> str:
         """The end of the controller's log."""

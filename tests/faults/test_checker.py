@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.fakes.cut_off_watch import without_cut_off_watches
-from tests.faults.checker import End, History, belated, check, counted
+from tests.faults.checker import End, History, belated, check, counted, unquiet
 from tests.faults.history import Version, Write, begun_after, read_writes
 
 DONE = {"phase": "Succeeded", "reason": "Succeeded", "observedGeneration": 1}
@@ -115,6 +115,16 @@ def test_late_writes_secrets_and_tracebacks_are_found() -> None:
     assert broken(WELL, secrets=["Succeeded"]) == {"I8"}
     assert broken(WELL, log="token s3cret", secrets=["s3cret"]) == {"I8"}
     assert broken(WELL, log="Traceback (most recent call last)") == {"traceback in the log"}
+
+
+def test_what_was_begun_before_may_come_late_and_not_again_and_again() -> None:
+    told = write("patch", "agentqueues", subresource="status")
+    refused = structs.replace(STATUS, code=409)
+    assert broken(WELL, late=[told, refused] * 3) == set()
+    assert unquiet([told] * 4, {USER}) == ["I6: patch agentqueues/a 4 times after all was still"]
+    assert unquiet([refused] * 4, {USER}) == ["I6: patch agenttasks/a 4 times after all was still"]
+    assert unquiet([structs.replace(told, name=name) for name in "abcd"], {USER}) == []
+    assert unquiet([told] * 4, {"somebody else"}) == []
 
 
 CUT_OFF = """\
