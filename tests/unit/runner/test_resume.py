@@ -1,6 +1,7 @@
 """One task in several attempts, in this process: wherever the first one breaks off, the last one gives what one run gives."""
 
 import asyncio
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,21 @@ async def test_the_soft_deadline_counts_from_the_runs_start(tmp_path: Path) -> N
         outcome = await run.execute()
     assert isinstance(outcome.error, SoftDeadlineReached)
     assert str(outcome.error) == "no step, item or try starts after 60 s of running (softDeadlineSeconds)"
+
+
+async def test_each_attempt_has_the_whole_soft_deadline(tmp_path: Path) -> None:
+    """The first one has run for longer when it is stopped: what it finished counts as done, and its time for nothing."""
+    attempts, clock = Attempts(tmp_path, kept=True), itertools.count(0.0, 50.0).__next__
+
+    async def ran(attempt: int, breaks: int | None = None) -> Outcome:
+        station = msgspec.structs.replace(attempts.station(breaks), clock=clock)
+        async with TaskRun(document(attempt=attempt, output=OUTPUT, softDeadlineSeconds=100), station) as run:
+            return await run.execute()
+
+    first, second = await ran(1, breaks=4), await ran(2)
+    assert isinstance(first.error, Interrupted)
+    assert sum(step.duration_ms for step in first.report.steps) > 100_000
+    assert (second.error, attempts.calls["write"]) == (None, 1)
 
 
 async def test_a_step_that_sigterm_cancels_after_the_soft_deadline_says_so(tmp_path: Path) -> None:
