@@ -133,13 +133,11 @@ def test_the_built_in_roles_know_the_kinds(released: Kubectl) -> None:
         return any("agenttask.dev" in rule.get("apiGroups", []) for rule in rules)
 
     until(known)
-    assert known()
 
 
 def test_a_restricted_namespace_admits_the_pods(released: Kubectl, helm: Any) -> None:
     """The controller's pod is there, and the test's pod would be: the server says so without making it."""
     until(lambda: released.must("get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name"))
-    assert released.must("get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name") != ""
     (pod,) = (each for each in _hooks(helm, released.namespace) if each["kind"] == "Pod")
     # The account is a hook of its own, made before the pod; the server wants to see it first.
     pod["spec"]["serviceAccountName"] = "c-agenttask-operator"
