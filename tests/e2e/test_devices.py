@@ -51,13 +51,17 @@ def one_npu(devices: Namespace) -> Iterator[str]:
     def patch(*operations: dict[str, str]) -> None:
         devices.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(operations))
 
-    patch({"op": "add", "path": path, "value": "2"}, {"op": "add", "path": path.replace("capacity", "allocatable"), "value": "2"})
-    devices.apply(task("takes-one", "sleep 600", device={"classes": ["npu"]}))
-    devices.until("takes-one", lambda status: status.get("phase") == "Running", seconds=90)
-    yield node
-    devices.kubectl("delete", "agenttask", "takes-one")
-    devices.kubectl("wait", "--for=delete", "pod", "-l", "agenttask.dev/task-name=takes-one", "--timeout=100s")
-    patch({"op": "remove", "path": path}, {"op": "remove", "path": path.replace("capacity", "allocatable")})
+    try:
+        patch({"op": "add", "path": path, "value": "2"}, {"op": "add", "path": path.replace("capacity", "allocatable"), "value": "2"})
+        devices.apply(task("takes-one", "sleep 600", device={"classes": ["npu"]}))
+        devices.until("takes-one", lambda status: status.get("phase") == "Running", seconds=90)
+        yield node
+    finally:
+        try:
+            devices.kubectl("delete", "agenttask", "takes-one", "--ignore-not-found")
+            devices.kubectl("wait", "--for=delete", "pod", "-l", "agenttask.dev/task-name=takes-one", "--timeout=100s")
+        finally:
+            patch({"op": "remove", "path": path}, {"op": "remove", "path": path.replace("capacity", "allocatable")})
 
 
 def given_up(status: dict[str, Any]) -> list[tuple[str, int]]:
@@ -118,7 +122,7 @@ def test_a_device_that_the_node_has_is_used_and_one_that_others_hold_is_given_up
 
 
 def test_a_device_that_fails_in_the_pod_is_given_up_for_the_next_class(devices: Namespace, one_npu: str) -> None:
-    """The node says that it has one; in the pod there is none, and the runner's report says so before the model is loaded."""
+    """The node says that it has two; in the pod there is none, and the runner's report says so before the model is loaded."""
     weights = {"client": "local", "model": "smollm2", "local": {"path": "/models/smollm2", "memory": "256Mi"}}
     ask = {
         "steps": [{"name": "ask", "chat": {"model": "weights", "prompt": "What is the capital of France?", "maxTokens": 12}}],
