@@ -29,7 +29,7 @@ def check(release: Namespace, tmp_path: Path) -> Check:
 
     def run(image: str) -> "subprocess.CompletedProcess[str]":
         command = [Path(sys.executable).parent / "agenttask", "image", "check", image, "--with", "kubectl", "--timeout", "180"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
 
     return run
 

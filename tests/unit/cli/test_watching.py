@@ -180,6 +180,16 @@ async def test_an_error_while_preparing_that_is_no_mistake_of_a_file_is_raised(t
         await watch(broken, desk.show, desk.changes(), stopping=desk.stopping, max_tasks=1, say=desk.say)
 
 
+async def _waits(stderr: asyncio.StreamReader) -> None:
+    """Read until the program says that it waits for a change."""
+    said = b""
+    async for line in stderr:
+        said += line
+        if b"waiting for a change" in line:
+            return
+    raise AssertionError(f"it ended: {said.decode()}")
+
+
 async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
 
@@ -205,15 +215,13 @@ async def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path) -> N
     assert process.stderr is not None
     async with asyncio.timeout(180):
         assert await process.stdout.readline() == b"first\n"
-        while b"waiting for a change" not in await process.stderr.readline():
-            pass
+        await _waits(process.stderr)
         line = asyncio.ensure_future(process.stdout.readline())
         while not line.done():
             write("second")
             await asyncio.wait({line}, timeout=30)  # a change while tasks run would stop them
         assert line.result() == b"second\n"
-        while b"waiting for a change" not in await process.stderr.readline():
-            pass
+        await _waits(process.stderr)
         process.send_signal(signal.SIGINT)
         _, rest = await process.communicate()
     assert process.returncode == 0

@@ -37,8 +37,9 @@ async def test_each_kind_is_found_with_where_it_was_made(tmp_path: Path) -> None
             thread = threading.Thread(target=ended.wait, name="lost-thread")
             thread.start()
             child = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220
-            while not Path(f"/proc/{child.pid}/cmdline").read_bytes():  # noqa: ASYNC110, ASYNC240 - it has none while it becomes `sleep`
-                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                while not Path(f"/proc/{child.pid}/cmdline").read_bytes():  # noqa: ASYNC110, ASYNC240 - none while it becomes `sleep`
+                    await asyncio.sleep(0.01)
     try:
         by_kind = {line.split()[0]: line for line in told}
         for kind, what in (
