@@ -5,7 +5,8 @@ import json
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def kept_steps(release: Namespace, name: str) -> list[str]:
     """The steps in the task's stored checkpoint."""
     found = [each["checkpoint"] for each in records(release, name) if each.get("checkpoint")]
     return [one.name for one in decode(base64.b64decode(found[0])).steps] if found else []
+
+
+def until_kept(release: Namespace, names: Iterable[str], steps: list[str], *, seconds: float = 120) -> None:
+    """Wait until the stored checkpoint of each of these tasks has these steps: status and checkpoint come each in their own time."""
+    end = time.monotonic() + seconds
+    while missing := {name: found for name in names if (found := kept_steps(release, name)) != steps}:
+        assert time.monotonic() < end, missing
+        time.sleep(0.5)
 
 
 def uninstall(namespace: Namespace) -> None:

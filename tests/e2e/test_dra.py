@@ -15,6 +15,7 @@ import yaml
 from tests.e2e.cluster import Namespace
 from tests.e2e.conftest import install, uninstall
 from tests.e2e.dra_driver import Driver, dra_driver
+from tests.e2e.held import held, let_go
 
 pytestmark = pytest.mark.cluster
 PAGE = Path(__file__).parents[2] / "docs" / "devices.md"
@@ -24,13 +25,14 @@ CLASSES = [
     {"name": "misread", "kind": "cuda", "resourceClaimTemplate": "misread"},
     *({key: value for key, value in one.items() if key != "image"} for one in yaml.safe_load(VALUES)["deviceClasses"]),
 ]
-HOLD = "until [ -e go ]; do sleep 0.2; done; echo done"
+HOLD = held("say", "echo done")
+HERE = {"name": "say", "exec": {"command": ["echo", "here"]}}
 DEVICES = 2
 
 
-def task(name: str, command: str, *classes: str, patience: int = 2, **device: Any) -> dict[str, Any]:
+def task(name: str, step: dict[str, Any], *classes: str, patience: int = 2, **device: Any) -> dict[str, Any]:
     spec = {
-        "steps": [{"name": "say", "exec": {"command": ["sh", "-c", command]}}],
+        "steps": [step],
         "device": {"classes": list(classes), "fallbackAfterSeconds": patience, **device},
     }
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": spec}
@@ -79,12 +81,6 @@ def some_claims_are_left(namespace: Namespace, count: int, seconds: float = 60) 
         time.sleep(0.5)
 
 
-def let_go(namespace: Namespace, name: str) -> None:
-    """Let a task that runs HOLD end."""
-    (pod,) = namespace.pods(f"agenttask.dev/task-name={name}")
-    namespace.kubectl("exec", pod["metadata"]["name"], "--", "touch", "/workspace/go")
-
-
 def verdicts(status: dict[str, Any]) -> list[tuple[str, int, str]]:
     return [(one["class"], one["attempt"], one["verdict"]) for one in status["device"].get("tried", [])]
 
@@ -96,7 +92,7 @@ def test_a_pod_runs_on_the_device_that_it_claims_and_the_claim_goes_with_it(name
     (result,) = claim["status"]["allocation"]["devices"]["results"]
     (pod,) = namespace.pods("agenttask.dev/task-name=runs")
     variables = namespace.kubectl("exec", pod["metadata"]["name"], "--", "env")
-    let_go(namespace, "runs")
+    let_go(namespace, running["podName"])
     status = namespace.ended("runs")
 
     assert (result["driver"], result["pool"]) == (driver.name, driver.node)
@@ -113,15 +109,14 @@ def test_a_pod_runs_on_the_device_that_it_claims_and_the_claim_goes_with_it(name
 def test_a_device_that_others_hold_is_given_up_for_another_class_or_waited_for(namespace: Namespace, driver: Driver) -> None:
     holders = [f"holds-{index}" for index in range(DEVICES)]
     namespace.apply(*(task(name, HOLD, "claimed") for name in holders))
-    for name in holders:
-        namespace.until(name, lambda status: status.get("phase") == "Running", seconds=120)
+    pods = [namespace.until(name, lambda status: status.get("phase") == "Running", seconds=120)["podName"] for name in holders]
     # The claim is made and looked at by the scheduler before the class is given up, or the verdict were that there is none.
-    namespace.apply(task("moves", "echo here", "claimed", "cpu", patience=6), task("waits", "echo here", "claimed"))
+    namespace.apply(task("moves", HERE, "claimed", "cpu", patience=6), task("waits", HERE, "claimed"))
     moved = namespace.ended("moves")
     waiting = namespace.until("waits", lambda status: status.get("reason") == "Unschedulable", seconds=60)
     some_claims_are_left(namespace, DEVICES + 1)
-    for name in holders:
-        let_go(namespace, name)
+    for pod in pods:
+        let_go(namespace, pod)
     waited = namespace.ended("waits")
 
     assert (moved["phase"], moved["attempt"], moved["device"]["class"]) == ("Succeeded", 2, "cpu"), moved
@@ -137,7 +132,7 @@ def test_a_device_that_others_hold_is_given_up_for_another_class_or_waited_for(n
 
 def test_a_claim_that_the_driver_refuses_is_told_in_its_words_and_given_up(namespace: Namespace, driver: Driver) -> None:
     # A slow node has said nothing when it is asked first, and is asked again after ten seconds: the reason still shows for a while.
-    namespace.apply(task("moves", "echo here", "misread", "cpu", patience=20), task("stays", "echo here", "misread"))
+    namespace.apply(task("moves", HERE, "misread", "cpu", patience=20), task("stays", HERE, "misread"))
     seen = namespace.until("moves", lambda status: status.get("reason") == "WaitingForDevice", seconds=60)
     moved = namespace.ended("moves")
     stays = namespace.until("stays", lambda status: status.get("reason") == "WaitingForDevice", seconds=60)
@@ -159,7 +154,7 @@ def test_a_claim_that_the_driver_refuses_is_told_in_its_words_and_given_up(names
 
 def test_a_driver_that_died_is_told_and_a_task_of_that_class_alone_runs_when_it_is_back(namespace: Namespace, driver: Driver) -> None:
     driver.end(signal.SIGKILL)  # its devices stay published for a while
-    namespace.apply(task("moves", "echo here", "claimed", "cpu"), task("stays", "echo here", "claimed"))
+    namespace.apply(task("moves", HERE, "claimed", "cpu"), task("stays", HERE, "claimed"))
     stays = namespace.until("stays", lambda status: status.get("reason") == "WaitingForDevice", seconds=120)
     moved = namespace.ended("moves")
     driver.start(DEVICES)
@@ -179,12 +174,12 @@ def test_a_template_that_the_namespace_lacks_is_named_and_waited_for(namespace: 
     waits = namespace.until("waits", lambda status: status.get("reason") == "Unschedulable", seconds=60)
     namespace.apply(OBJECTS.replace("gpu.example.com", driver.name).replace(", namespace: agents", ""))
     # Claims are tried again after ever longer pauses, as long as all of the waiting before.
-    namespace.until("waits", lambda status: status.get("phase") == "Running", seconds=180)
-    held = [one["status"]["allocation"]["devices"]["results"][0]["device"] for one in claims(namespace)]
-    let_go(namespace, "waits")
+    running = namespace.until("waits", lambda status: status.get("phase") == "Running", seconds=180)
+    devices = [one["status"]["allocation"]["devices"]["results"][0]["device"] for one in claims(namespace)]
+    let_go(namespace, running["podName"])
     status = namespace.ended("waits")
 
     assert waits["message"] == "no claim is made from ResourceClaimTemplate 'one-gpu' yet; see whether the namespace has it"
-    assert sorted(held) == ["device-00", "device-01"]
+    assert sorted(devices) == ["device-00", "device-01"]
     assert (status["phase"], status["attempt"], status["device"]["class"]) == ("Succeeded", 1, "dra"), status
     no_claim_is_left(namespace, driver)

@@ -1,14 +1,13 @@
 """The gateway on a real cluster: large outputs, progress while a pod runs, and a next attempt that goes on."""
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from tests.e2e.cluster import Namespace, node_folder, step_phases
-from tests.e2e.conftest import kept_steps, records
+from tests.e2e.conftest import records, until_kept
 
 pytestmark = pytest.mark.cluster
 RECORDS = "count/agenttaskrecords.agenttask.dev"
@@ -26,14 +25,6 @@ def step(name: str, command: str, **fields: Any) -> dict[str, Any]:
 
 def task(name: str, *steps: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "agenttask.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": {"steps": list(steps), **spec}}
-
-
-def kept(release: Namespace, names: Iterable[str], steps: list[str], *, seconds: float = 120) -> None:
-    """Wait until the stored checkpoint of each of these tasks has these steps."""
-    end = time.monotonic() + seconds
-    while missing := [name for name in names if kept_steps(release, name) != steps]:
-        assert time.monotonic() < end, missing
-        time.sleep(0.5)
 
 
 def test_an_output_of_some_kilobytes_is_in_the_status(release: Namespace) -> None:
@@ -67,7 +58,7 @@ def test_steps_show_while_the_pod_runs_and_a_pod_that_is_lost_costs_no_finished_
     release.apply(task("longer", *steps, output="{{ steps.think.text }}{{ steps.wait.text }}"))
     shown = release.until("longer", lambda status: step_phases(status) == ["Succeeded", "Running"], seconds=120)
     assert shown["progress"] == "1/2"
-    kept(release, ["longer"], ["think"])  # status and checkpoint come each in their own time
+    until_kept(release, ["longer"], ["think"])
     assert len(records(release, "longer")) == 1
     release.kubectl("delete", "pod", shown["podName"], "--force", "--grace-period=0")
     status = release.ended("longer")
@@ -107,7 +98,7 @@ def test_a_pod_is_deleted_by_force_and_step_four_reads_what_step_two_wrote(relea
             step("four", "cat made.txt"),
         )
         release.apply(task(name, *steps, output="{{ steps.one.text }}; {{ steps.four.text }}", **spec))
-    kept(release, WORKSPACES, ["one", "two"])
+    until_kept(release, WORKSPACES, ["one", "two"])
     pods = [release.until(name, lambda status: status.get("phase") == "Running", seconds=90)["podName"] for name in WORKSPACES]
 
     release.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")

@@ -20,7 +20,7 @@ import yaml
 
 from tests.conftest import cluster_required
 from tests.e2e.cluster import Namespace, step_phases
-from tests.e2e.conftest import endpoint_objects, install, kept_steps, model, uninstall
+from tests.e2e.conftest import endpoint_objects, install, model, uninstall, until_kept
 from tests.fakes.otlp_sink import OtlpSink
 from tests.go_install import NoGo
 from tests.policies.enforcer import Enforcer
@@ -253,10 +253,7 @@ def watch_a_resume_and_a_large_output(denied: Denied, space: Namespace) -> set[s
     )
     shown = space.until("longer", lambda status: step_phases(status) == ["Succeeded", "Running"], seconds=180)
     assert shown["progress"] == "1/2"
-    end = time.monotonic() + 60
-    while (kept := kept_steps(space, "longer")) != ["think"]:  # told and kept apart, in any order
-        assert time.monotonic() < end, kept
-        time.sleep(0.5)
+    until_kept(space, ["longer"], ["think"])
     assert len(records(space, "longer")) == 1
     space.kubectl("delete", "pod", shown["podName"], "--force", "--grace-period=0")
     found = space.all_ended(["longer", "large"], seconds=180)

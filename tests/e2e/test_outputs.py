@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import Namespace
-from tests.e2e.conftest import install, kept_steps, uninstall
+from tests.e2e.conftest import install, uninstall, until_kept
 from tests.s3.install import versitygw
 from tests.s3.server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
@@ -55,14 +55,6 @@ def until_logged(namespace: Namespace, pod: str, line: str) -> None:
     end = time.monotonic() + 120
     while line not in (log := namespace.kubectl("logs", pod, check=False)):
         assert time.monotonic() < end, log
-        time.sleep(0.5)
-
-
-def until_kept(namespace: Namespace, name: str, steps: list[str]) -> None:
-    """Wait until these steps are in the task's stored checkpoint."""
-    end = time.monotonic() + 120
-    while (found := kept_steps(namespace, name)) != steps:
-        assert time.monotonic() < end, found
         time.sleep(0.5)
 
 
@@ -197,7 +189,7 @@ def test_a_store_that_is_down_costs_an_attempt_and_the_next_one_hands_over_the_f
     try:
         pod = storing.until("stopped", lambda found: found.get("podName"), seconds=90)["podName"]
         until_logged(storing, pod, f"output: {4 * part} bytes to {STORE}/")
-        until_kept(storing, "stopped", ["one", "two"])
+        until_kept(storing, ["stopped"], ["one", "two"])
         storing.kubectl("delete", "secret", SECRET)
         storing.apply(keys())
         storing.kubectl("delete", "pod", pod, "--grace-period=5", "--wait=false")
