@@ -2,15 +2,13 @@
 
 import asyncio
 
+from tests.fakes.grace_period import GRACE_SECONDS
 from tests.faults.arena import Open
 from tests.faults.checker import End
 from tests.faults.eventually import PATIENCE
 from tests.faults.lives import SUCCEEDED, ends, live
 from tests.faults.paths import path
 from tests.faults.soak import MANY, SOAK
-
-GRACE_SECONDS = 30.0
-"""The chart's terminationGracePeriodSeconds: then the kubelet kills it."""
 
 
 async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: Open) -> None:
@@ -32,7 +30,7 @@ async def test_tasks_made_changed_and_deleted_while_the_controller_is_down(run: 
         assert here.controller.restarts == 0
 
 
-async def test_sigterm_ends_it_within_seconds_and_leaves_all_to_the_next(run: Open) -> None:
+async def test_sigterm_ends_it_within_its_grace_and_leaves_all_to_the_next(run: Open) -> None:
     async with run() as (here, _, _):
         living = asyncio.create_task(live(here, "long", "waits", "succeed"))
         await here.recorder.until(lambda: here.recorder.pods("long"))

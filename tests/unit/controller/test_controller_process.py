@@ -15,6 +15,7 @@ import yaml
 from tests.fakes.apiserver import FakeApiServer, PodRun
 from tests.fakes.controller_program import ended, node, success, task
 from tests.fakes.cut_off_watch import without_cut_off_watches
+from tests.fakes.grace_period import GRACE_SECONDS
 from tests.fakes.held_port import held_port
 
 from agenttask.controller import main as main_module
@@ -22,8 +23,6 @@ from agenttask.controller.main import main
 from agenttask.domain.deadlines import WAITING_SETTLES
 
 Process = asyncio.subprocess.Process
-GRACE_SECONDS = 30
-"""What a pod has between SIGTERM and SIGKILL."""
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.fakes.apiserver import FakeApiServer, PodRun
-from tests.fakes.controller_program import asking, ended, model, node, nothing_settles, phase, program, said, status, success, task
+from tests.fakes.controller_program import asking, ended, model, node, phase, program, said, status, success, task
 
 from agenttask.controller import reflector
 from agenttask.controller.backoff import Backoff
@@ -25,11 +25,6 @@ async def server() -> AsyncIterator[FakeApiServer]:
         server.put("nodes", node())
         server.kubelet.auto_run(success)
         yield server
-
-
-@pytest.fixture
-def only_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing_settles(monkeypatch)
 
 
 def methods(server: FakeApiServer) -> list[str]:

@@ -22,11 +22,6 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
-@pytest.fixture
-def only_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing_settles(monkeypatch)
-
-
 @pytest.mark.usefixtures("only_ends")
 async def test_a_task_that_ends_under_a_second_costs_two_writes(server: FakeApiServer) -> None:
     async with program(server):
