@@ -65,6 +65,7 @@ def not_ready(program: str, environ: Mapping[str, str]) -> str | None:
         done = subprocess.run(command, env=dict(environ), capture_output=True, text=True, timeout=60, check=False)
         if done.returncode == 0:
             return None
-        if "Error from server" not in done.stderr or time.monotonic() > end:
+        waits = "Error from server" in done.stderr and "(Forbidden)" not in done.stderr
+        if not waits or time.monotonic() > end:
             return done.stderr.strip()
         time.sleep(0.5)
