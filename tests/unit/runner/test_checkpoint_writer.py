@@ -1,7 +1,6 @@
 """When a checkpoint is saved: together with what ends within a second, at the end, and never twice at once."""
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -65,35 +64,34 @@ async def test_in_a_hurry_nothing_waits() -> None:
     await found.aclose()
 
 
-async def test_a_save_that_was_cancelled_ends_before_the_next_begins() -> None:
-    store = WatchedStore()
-    store.gate = asyncio.Event()
+async def closing_amid_a_save(store: WatchedStore, gate: asyncio.Event, seconds: float) -> tuple[CheckpointWriter, asyncio.Task[None]]:
+    """A writer whose save of `a` waits for the gate, and its end, which was cancelled so many seconds after it began."""
+    store.gate = gate
     found = writer(store, 0)
     found.add(skipped("a"))
     await until(lambda: store.busy)
     closing = asyncio.create_task(found.aclose())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(seconds)
     closing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await closing
+    await asyncio.wait({closing}, timeout=30)
+    return found, closing
+
+
+async def test_a_save_that_was_cancelled_ends_before_the_next_begins() -> None:
+    store, gate = WatchedStore(), asyncio.Event()
+    found, closing = await closing_amid_a_save(store, gate, seconds=0.01)
+    assert closing.cancelled()
     found.add(skipped("b"))
-    store.gate.set()
+    gate.set()
     await found.aclose()
     assert names(store.saved[-1]) == ["a", "b"]
 
 
 async def test_who_is_cancelled_while_the_writer_ends_is_cancelled() -> None:
-    store = WatchedStore()
-    store.gate = asyncio.Event()
-    found = writer(store, 0)
-    found.add(skipped("a"))
-    await until(lambda: store.busy)
-    closing = asyncio.create_task(found.aclose())
-    await asyncio.sleep(0)
-    closing.cancel()
-    await asyncio.wait({closing}, timeout=30)
+    store, gate = WatchedStore(), asyncio.Event()
+    found, closing = await closing_amid_a_save(store, gate, seconds=0)
     assert closing.cancelled()
-    store.gate.set()
+    gate.set()
     await found.aclose()
     assert [names(raw) for raw in store.saved] == [["a"]]
 
