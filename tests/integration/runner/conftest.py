@@ -138,6 +138,11 @@ class Pod:
         """Whether the step that sleeps has begun."""
         return (self.root / "workspace" / "sleeping").exists()
 
+    @property
+    def waits(self) -> str:
+        """A script that says it is there, and goes on when the file `go` is."""
+        return f"touch {self.root}/workspace/sleeping; until test -e {self.root}/go; do sleep 0.02; done"
+
     def took(self, number: signal.Signals) -> bool:
         """Whether the runner has taken every such signal: two that wait for it at the same moment are one."""
         assert self.process is not None

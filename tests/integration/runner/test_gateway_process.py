@@ -89,11 +89,10 @@ def shell(name: str, script: str, **fields: Any) -> dict[str, Any]:
 
 def four_steps(cluster: Cluster, **second: Any) -> list[dict[str, Any]]:
     root = cluster.pod.root
-    wait = f"touch {root}/workspace/sleeping; until test -e {root}/go; do sleep 0.02; done"
     return [
         {"name": "one", "read": {"paths": ["/inputs/in.txt"]}},
         shell("two", f"echo two >> {root}/count; echo 'by two, attempt {{{{ attempt }}}}' > made.txt", **second),
-        shell("three", f"echo three >> {root}/count; {wait}"),
+        shell("three", f"echo three >> {root}/count; {cluster.pod.waits}"),
         shell("four", "cat made.txt; echo '{{ steps.one.text }}, attempt {{ attempt }}'"),
     ]
 
@@ -136,8 +135,7 @@ def test_after_a_kill_step_four_reads_what_step_two_wrote(
 
 def test_items_are_gone_on_with_one_by_one(cluster: Cluster) -> None:
     pod, root = cluster.pod, cluster.pod.root
-    wait = f"touch {root}/workspace/sleeping; until test -e {root}/go; do sleep 0.02; done"
-    script = f"echo {{{{ item }}}} >> {root}/count; test {{{{ item }}}} != 3 || ({wait}); echo done {{{{ item }}}}"
+    script = f"echo {{{{ item }}}} >> {root}/count; test {{{{ item }}}} != 3 || ({pod.waits}); echo done {{{{ item }}}}"
     step = shell("each", script, forEach="{{ [1, 2, 3, 4] }}")
     spec: dict[str, Any] = {"workspace": {"persistentVolumeClaim": {"claimName": "work"}}}
     cluster.start(step, **spec)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-from pathlib import Path
 from typing import Any
 
 from agenttask.api.checkpoint import decode
@@ -13,11 +12,6 @@ from agenttask.api.reasons import Reason
 
 def shell(name: str, script: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "exec": {"command": ["sh", "-c", script]}, **fields}
-
-
-def waits(root: Path) -> str:
-    """A script that says it is there, and goes on when the file `go` is."""
-    return f"touch {root}/workspace/sleeping; until test -e {root}/go; do sleep 0.02; done"
 
 
 def start(runner: Any, *steps: dict[str, Any], variables: dict[str, str] | None = None, **spec: Any) -> None:
@@ -45,7 +39,7 @@ def counted(pod: Any) -> list[str]:
 def two_steps(pod: Any) -> list[dict[str, Any]]:
     return [
         shell("make", f"echo made >> {pod.root}/count; echo content > made.txt; echo output", keepFiles=["*.txt"]),
-        shell("use", f"{waits(pod.root)}; cat made.txt; echo 'and {{{{ steps.make.text | trim }}}}'"),
+        shell("use", f"{pod.waits}; cat made.txt; echo 'and {{{{ steps.make.text | trim }}}}'"),
     ]
 
 
@@ -99,7 +93,7 @@ def test_the_soft_deadline_lets_end_what_runs_and_the_next_attempt_does_the_rest
 
 
 def test_items_are_taken_over_one_by_one_on_a_workspace_that_persists(pod: Any) -> None:
-    script = f"echo {{{{ item }}}} >> {pod.root}/count; test {{{{ item }}}} != 2 || ({waits(pod.root)}); echo done {{{{ item }}}}"
+    script = f"echo {{{{ item }}}} >> {pod.root}/count; test {{{{ item }}}} != 2 || ({pod.waits}); echo done {{{{ item }}}}"
     step = shell("each", script, forEach="{{ [1, 2, 3] }}")
     kept = {"AGENTTASK_WORKSPACE_KEPT": "1"}
     start(pod, step, variables=kept, output="{{ steps.each.results | map(attribute='text') | join('') }}")
